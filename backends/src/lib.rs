@@ -1,0 +1,13 @@
+//! Adapters to the world: repositories, scratch, and the probes that look at restored data.
+//!
+//! | folder | what it adapts |
+//! |---|---|
+//! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
+//! | [`scratch`] | the places that drills restore into |
+//! | [`probe`] | what is looked at in restored data |
+//!
+//! Nothing here makes a verdict.
+
+pub mod probe;
+pub mod repository;
+pub mod scratch;

@@ -1,0 +1,9 @@
+//! Probes: what is looked at in restored data. Each file opens with what it verifies and what it does
+//! not.
+
+pub mod canary;
+pub mod freshness;
+pub mod shape;
+pub mod sqlite;
+pub mod structure;
+pub mod tree;

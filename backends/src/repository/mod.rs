@@ -1,0 +1,6 @@
+//! Repositories: where backups are read from.
+
+pub mod location;
+pub mod password;
+pub mod restic;
+pub mod s3;

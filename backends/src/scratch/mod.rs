@@ -1,0 +1,3 @@
+//! Scratch: the places that drills restore into.
+
+pub mod directory;

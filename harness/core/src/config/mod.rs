@@ -1,0 +1,4 @@
+//! What a person typed.
+
+pub mod settings;
+pub mod units;
