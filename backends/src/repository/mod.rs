@@ -1,5 +1,6 @@
 //! Repositories: where backups are read from.
 
+pub mod error;
 pub mod location;
 pub mod password;
 pub mod restic;

@@ -26,6 +26,9 @@ pub struct Inventory {
     pub snapshots: Vec<Snapshot>,
     /// What is wrong with the repository as a whole, for example a damaged snapshot or index file.
     pub findings: Vec<Finding>,
+    /// Whether the list of snapshots can be believed. `false` when damage (no key, no config) keeps
+    /// everybody from reading it: then nobody knows what the repository holds.
+    pub readable: bool,
 }
 
 /// One snapshot to restore, and where to.

@@ -1,0 +1,310 @@
+//! Config, snapshots and index: what is known of a repository before any restore.
+
+use std::collections::HashMap;
+
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::finding::Finding;
+use firedrill_core::manifest::Digest;
+use firedrill_core::secret::Secret;
+use firedrill_core::snapshot::{Snapshot, SnapshotId};
+use firedrill_core::watch::Watch;
+use jiff::Timestamp;
+use rustic_core::repofile::{ConfigFile, IndexFile, IndexPack, SnapshotFile};
+use rustic_core::{FileType, Id};
+use serde::de::DeserializeOwned;
+
+use super::crypto::{Cipher, OVERHEAD, unpack};
+use super::store::{Content, Store, name};
+use super::{key, pool};
+
+/// Readers at a time for small files, where each request takes longer than its bytes.
+const READERS: usize = 8;
+/// A larger snapshot or config is damaged or hostile.
+const SNAPSHOT_MAX: u64 = 64 << 20;
+/// A larger index is damaged or hostile; restic writes about 8 MiB.
+const INDEX_MAX: u64 = 1 << 30;
+/// Findings of one kind about a whole repository; the rest is counted in one more.
+const SAME_FINDINGS_MAX: usize = 50;
+
+/// What opening found.
+pub(super) struct Opened {
+    pub(super) repository: String,
+    pub(super) version: u32,
+    pub(super) snapshots: Vec<Snapshot>,
+    pub(super) findings: Vec<Finding>,
+    pub(super) catalog: Option<Catalog>,
+}
+
+/// What every restore needs.
+pub(super) struct Catalog {
+    pub(super) cipher: Cipher,
+    pub(super) index: Index,
+}
+
+/// Where a blob is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    /// Position in [`Index::packs`].
+    pub(super) pack: u32,
+    pub(super) offset: u32,
+    /// Length of the encrypted unit.
+    pub(super) length: u32,
+    /// Length of the plain content when it is compressed.
+    pub(super) uncompressed: Option<u32>,
+}
+
+/// One pack as the index describes it, beside what is really there.
+pub(super) struct Pack {
+    pub(super) id: Id,
+    /// Size in the listing; `None`: it is not there.
+    pub(super) listed: Option<u32>,
+}
+
+/// All blobs.
+#[derive(Default)]
+pub(super) struct Index {
+    pub(super) packs: Vec<Pack>,
+    places: HashMap<Digest, Place>,
+    /// Further places of blobs that are stored more than once.
+    more: HashMap<Digest, Vec<Place>>,
+}
+
+impl Index {
+    /// Every place where a blob is stored, the first choice first.
+    pub(super) fn places(&self, digest: &Digest) -> impl Iterator<Item = Place> {
+        let first = self.places.get(digest).copied();
+        first.into_iter().chain(self.more.get(digest).into_iter().flatten().copied())
+    }
+
+    pub(super) fn pack(&self, place: Place) -> Option<&Pack> {
+        self.packs.get(place.pack as usize)
+    }
+
+    fn add(&mut self, pack: &IndexPack, listed: Option<u32>) {
+        let number = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
+        self.packs.push(Pack { id: *pack.id, listed });
+        for blob in &pack.blobs {
+            let place = Place {
+                pack: number,
+                offset: blob.location.offset,
+                length: blob.location.length,
+                uncompressed: blob.location.uncompressed_length.map(std::num::NonZeroU32::get),
+            };
+            let digest = digest(&blob.id);
+            if self.places.contains_key(&digest) {
+                self.more.entry(digest).or_default().push(place);
+            } else {
+                self.places.insert(digest, place);
+            }
+        }
+    }
+}
+
+/// The bytes of an id.
+pub(super) fn digest(id: &Id) -> Digest {
+    let mut bytes = [0; 32];
+    // 64 hexadecimal digits always fit.
+    let _ = hex::decode_to_slice(id.to_hex().as_str(), &mut bytes);
+    bytes
+}
+
+/// Opens and lists. Damage becomes findings; `Err` means that nothing can be said.
+pub(super) fn open(store: &Store, password: &Secret, watch: &Watch) -> Result<Opened> {
+    let mut opened = Opened {
+        repository: String::new(),
+        version: 0,
+        snapshots: Vec::new(),
+        findings: Vec::new(),
+        catalog: None,
+    };
+    let has_config = !store.list(FileType::Config)?.is_empty();
+    if !has_config && nothing_there(store)? {
+        return Err(Error::new(ErrorKind::NoRepository, "open the repository")
+            .because("there is no `config` file and nothing else of a repository")
+            .advise("check the URL or path; a repository has the folders data, index, keys and snapshots"));
+    }
+    let unlocked = key::unlock(store, password, watch)?;
+    opened.findings.extend(unlocked.findings);
+    if !has_config {
+        opened.findings.push(Finding::damage(
+            "repository.config",
+            "config",
+            "the file that every repository has",
+            "it is gone: no tool opens this repository",
+        ));
+    }
+    let Some(cipher) = unlocked.cipher else { return Ok(opened) };
+    if has_config && !read_config(store, &cipher, &mut opened)? {
+        return Ok(opened);
+    }
+    // Snapshots are listed before indexes are read: a backup that ends in between has then written
+    // its index before its snapshot was seen.
+    let snapshots = read_all::<SnapshotFile>(store, &cipher, FileType::Snapshot, SNAPSHOT_MAX, watch)?;
+    opened.findings.extend(snapshots.findings);
+    opened.snapshots = snapshots.files.into_iter().map(|(id, file)| snapshot(&id, &file)).collect();
+    opened.snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
+
+    let (index, findings) = read_index(store, &cipher, watch)?;
+    opened.findings.extend(findings);
+    opened.catalog = Some(Catalog { cipher, index });
+    Ok(opened)
+}
+
+fn nothing_there(store: &Store) -> Result<bool> {
+    for kind in [FileType::Key, FileType::Snapshot, FileType::Index] {
+        match store.list(kind) {
+            Ok(files) if files.is_empty() => {}
+            Ok(_) => return Ok(false),
+            // An HTTP server answers 404 for a folder that does not exist.
+            Err(error) if error.chain().contains("404") => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// Reads the config; `false` when it is damaged.
+fn read_config(store: &Store, cipher: &Cipher, opened: &mut Opened) -> Result<bool> {
+    let bytes = store.read(FileType::Config, &Id::default())?;
+    let parsed = cipher
+        .decrypt(&bytes)
+        .and_then(|plain| serde_json::from_slice::<ConfigFile>(&plain).map_err(|e| format!("not a config: {e}")));
+    match parsed {
+        Ok(config) if (1..=2).contains(&config.version) => {
+            opened.repository = config.id.to_hex().as_str().to_owned();
+            opened.version = config.version;
+            Ok(true)
+        }
+        Ok(config) => Err(Error::new(ErrorKind::Unavailable, "open the repository")
+            .because(format!("it has format version {}; firedrill reads 1 and 2", config.version))),
+        Err(seen) => {
+            opened.findings.push(Finding::damage("repository.config", "config", "a readable config", seen));
+            Ok(false)
+        }
+    }
+}
+
+struct Files<T> {
+    files: Vec<(Id, T)>,
+    findings: Vec<Finding>,
+}
+
+/// Reads, checks, decrypts and parses all files of a kind.
+fn read_all<T: DeserializeOwned + Send>(
+    store: &Store,
+    cipher: &Cipher,
+    kind: FileType,
+    limit: u64,
+    watch: &Watch,
+) -> Result<Files<T>> {
+    let code = if kind == FileType::Index { "repository.index" } else { "repository.snapshot" };
+    let mut listed = store.list(kind)?;
+    listed.sort_unstable_by_key(|(id, _)| *id);
+    let read = pool::each(&listed, READERS, |(id, size)| {
+        watch.check()?;
+        let bytes = match store.read_named(kind, id, *size)? {
+            Content::Good(bytes) => bytes,
+            Content::Damaged(seen, _) => {
+                return Ok(Err(Finding::damage(code, name(kind, id), "content that fits its name", seen)));
+            }
+        };
+        let parsed = cipher.decrypt(&bytes).and_then(|plain| unpack(plain, limit)).and_then(|json| parse(&json));
+        Ok(match parsed {
+            Ok(file) => Ok((*id, file)),
+            Err(seen) => Err(Finding::damage(code, name(kind, id), "a readable file", seen)),
+        })
+    })?;
+    let mut all = Files { files: Vec::new(), findings: Vec::new() };
+    for file in read {
+        match file {
+            Ok(file) => all.files.push(file),
+            Err(finding) => all.findings.push(finding),
+        }
+    }
+    all.findings = bounded(all.findings);
+    Ok(all)
+}
+
+fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(json).map_err(|e| format!("unexpected content: {e}"))
+}
+
+fn snapshot(id: &Id, file: &SnapshotFile) -> Snapshot {
+    let summary = file.summary.as_ref();
+    Snapshot {
+        id: SnapshotId(id.to_hex().as_str().to_owned()),
+        time: Timestamp::from(&file.time),
+        host: file.hostname.clone(),
+        tags: file.tags.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
+        paths: file.paths.iter().cloned().collect(),
+        tree: file.tree.to_hex().as_str().to_owned(),
+        program: file.program_version.clone(),
+        files: summary.map(|s| s.total_files_processed),
+        bytes: summary.map(|s| s.total_bytes_processed),
+    }
+}
+
+fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, Vec<Finding>)> {
+    let files = read_all::<IndexFile>(store, cipher, FileType::Index, INDEX_MAX, watch)?;
+    let listed: HashMap<Id, u32> = store.list(FileType::Pack)?.into_iter().collect();
+    let mut findings = files.findings;
+    let mut missing = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut index = Index::default();
+    for (_, file) in &files.files {
+        for pack in &file.packs {
+            if !seen.insert(*pack.id) {
+                continue;
+            }
+            let size = listed.get(&pack.id).copied();
+            match (size, expected_size(pack)) {
+                (None, _) => missing.push(Finding::damage(
+                    "repository.pack_missing",
+                    name(FileType::Pack, &pack.id),
+                    "a pack that the index names",
+                    "no such file",
+                )),
+                (Some(size), expected) if u64::from(size) != expected => missing.push(Finding::damage(
+                    "repository.pack_size",
+                    name(FileType::Pack, &pack.id),
+                    format!("{expected} bytes by the index"),
+                    format!("{size} bytes"),
+                )),
+                _ => {}
+            }
+            index.add(pack, size);
+        }
+    }
+    // Packs that are marked for deletion still serve while they are there; nobody promised that they are.
+    for pack in files.files.iter().flat_map(|(_, file)| &file.packs_to_delete) {
+        if let Some(size) = listed.get(&pack.id)
+            && seen.insert(*pack.id)
+        {
+            index.add(pack, Some(*size));
+        }
+    }
+    findings.extend(bounded(missing));
+    Ok((index, findings))
+}
+
+/// The size of a pack by its blobs: their lengths, the encrypted header with 37 bytes for each plain and
+/// 41 for each compressed blob, and 4 bytes for the length of the header.
+fn expected_size(pack: &IndexPack) -> u64 {
+    let blobs: u64 = pack
+        .blobs
+        .iter()
+        .map(|b| u64::from(b.location.length) + if b.location.uncompressed_length.is_some() { 41 } else { 37 })
+        .sum();
+    blobs + u64::from(OVERHEAD) + 4
+}
+
+fn bounded(mut findings: Vec<Finding>) -> Vec<Finding> {
+    if findings.len() > SAME_FINDINGS_MAX {
+        let more = findings.len() - SAME_FINDINGS_MAX;
+        findings.truncate(SAME_FINDINGS_MAX);
+        if let Some(last) = findings.last_mut() {
+            last.seen.push_str(&format!("; and {more} more files like this one"));
+        }
+    }
+    findings
+}

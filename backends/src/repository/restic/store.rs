@@ -1,0 +1,113 @@
+//! Reads files of a repository. The only code here that touches a backend, and it only reads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use firedrill_core::error::{ErrorKind, Result};
+use rustic_core::{FileType, Id, WriteBackend};
+use sha2::{Digest as _, Sha256};
+
+use crate::repository::error::to_error;
+
+/// Larger files other than packs are refused: no real one comes near.
+const FILE_MAX: u32 = 512 << 20;
+
+/// A file whose name is the SHA-256 of its content, or should be.
+pub(super) enum Content {
+    /// It is.
+    Good(Bytes),
+    /// It is not, and a second read said the same.
+    Damaged(String, Bytes),
+}
+
+/// Where the files are.
+pub(super) struct Store {
+    backend: Arc<dyn WriteBackend>,
+    bytes_read: AtomicU64,
+}
+
+impl Store {
+    pub(super) fn new(backend: Arc<dyn WriteBackend>) -> Self {
+        Self { backend, bytes_read: AtomicU64::new(0) }
+    }
+
+    /// All files of a kind with their sizes.
+    pub(super) fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>> {
+        self.backend
+            .list_with_size(kind)
+            .map_err(|e| to_error(ErrorKind::Unavailable, format!("list {} of the repository", plural(kind)), &e))
+    }
+
+    /// A whole file, without any check.
+    pub(super) fn read(&self, kind: FileType, id: &Id) -> Result<Bytes> {
+        let bytes = self
+            .backend
+            .read_full(kind, id)
+            .map_err(|e| to_error(ErrorKind::Unavailable, format!("read {}", name(kind, id)), &e))?;
+        self.count(bytes.len());
+        Ok(bytes)
+    }
+
+    /// A whole file of `size` bytes whose name must be the hash of its content. A mismatch is read
+    /// once more, because the line may be at fault and not the file.
+    pub(super) fn read_named(&self, kind: FileType, id: &Id, size: u32) -> Result<Content> {
+        if size > FILE_MAX {
+            return Ok(Content::Damaged(format!("{size} bytes, more than any real one has"), Bytes::new()));
+        }
+        for last in [false, true] {
+            let bytes = self.read(kind, id)?;
+            let seen = hex::encode(Sha256::digest(&bytes));
+            if seen == id.to_hex().as_str() {
+                return Ok(Content::Good(bytes));
+            }
+            if last {
+                let what = if bytes.is_empty() {
+                    "an empty file".to_owned()
+                } else {
+                    format!("{} bytes with SHA-256 {}…", bytes.len(), &seen[..16])
+                };
+                return Ok(Content::Damaged(what, bytes));
+            }
+        }
+        unreachable_read()
+    }
+
+    /// `length` bytes of a pack from `offset`.
+    pub(super) fn read_pack(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
+        let bytes = self
+            .backend
+            .read_partial(FileType::Pack, id, false, offset, length)
+            .map_err(|e| to_error(ErrorKind::Unavailable, format!("read {}", name(FileType::Pack, id)), &e))?;
+        self.count(bytes.len());
+        Ok(bytes)
+    }
+
+    /// Bytes read so far, by everybody.
+    pub(super) fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+
+    fn count(&self, bytes: usize) {
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+fn unreachable_read() -> Result<Content> {
+    Ok(Content::Damaged("no content".to_owned(), Bytes::new()))
+}
+
+/// The name of a file for people: `snapshots/1a2b3c4d…`.
+pub(super) fn name(kind: FileType, id: &Id) -> String {
+    match kind {
+        FileType::Config => "config".to_owned(),
+        _ => format!("{}/{}", plural(kind), id.to_hex().as_str()),
+    }
+}
+
+fn plural(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Pack => "data",
+        other => other.dirname(),
+    }
+}

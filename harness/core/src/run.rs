@@ -1,1 +1,0 @@
-//! Drills a plan.

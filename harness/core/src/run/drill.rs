@@ -1,0 +1,188 @@
+//! One drill, from lease to release.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::event::{Event, Phase};
+use crate::finding::Examination;
+use crate::plan::Drill;
+use crate::ports::{Lease, LeaseRequest, Order, Probe, Restored};
+use crate::progress::Progress;
+use crate::snapshot::Snapshot;
+use crate::subject::{Earlier, History, Subject};
+use crate::watch::Watch;
+
+use super::{Bench, OpenCopy, panic_message};
+
+/// A drill with all that it needs.
+pub(super) struct Task {
+    pub(super) drill: Drill,
+    pub(super) is_control: bool,
+    pub(super) at: Timestamp,
+    pub(super) keep: bool,
+    pub(super) bytes_max: Option<u64>,
+    pub(super) watch: Watch,
+    pub(super) lifetime: Duration,
+    pub(super) bench: Bench,
+}
+
+/// Why a drill ended early.
+enum Stop {
+    /// Something kept us from going on; it belongs into the evidence.
+    Drill(Error),
+    /// Evidence cannot be written; the run is over.
+    Evidence(Error),
+}
+
+impl Task {
+    /// Runs the drill. `Err` means that evidence could not be written.
+    pub(super) fn execute(self) -> Result<()> {
+        match self.drill_it() {
+            Ok(()) => Ok(()),
+            Err(Stop::Evidence(error)) => Err(error),
+            Err(Stop::Drill(error)) => {
+                let drill = self.drill.name.clone();
+                self.bench.evidence.write(Event::DrillError { drill, error })
+            }
+        }
+    }
+
+    fn drill_it(&self) -> Result<(), Stop> {
+        let Some(snapshot) = self.drill.selection.snapshot() else { return Ok(()) };
+        let copy = self.bench.copies.get(&self.drill.copy).ok_or_else(|| {
+            Stop::Drill(Error::new(ErrorKind::Internal, "find the copy").because(self.drill.copy.to_string()))
+        })?;
+        self.tell(Event::DrillStarted { drill: self.drill.name.clone() })?;
+        self.watch.check().map_err(Stop::Drill)?;
+        let start = Instant::now();
+        let request = LeaseRequest {
+            run: &self.bench.run,
+            drill: &self.drill.name,
+            lifetime: self.lifetime,
+            bytes: snapshot.bytes,
+        };
+        let lease = self.bench.scratch.provision(&request).map_err(Stop::Drill)?;
+        self.phase(Phase::Provision, start.elapsed())?;
+
+        let outcome = self.in_lease(copy, snapshot, &lease);
+        // Whatever happened, the lease is given back before the drill ends.
+        let kept = lease.release(self.keep && !matches!(outcome, Err(Stop::Evidence(_))));
+        outcome?;
+        let kept = kept.map_err(Stop::Drill)?;
+        self.tell(Event::DrillFinished { drill: self.drill.name.clone(), kept })
+    }
+
+    fn in_lease(&self, copy: &OpenCopy, snapshot: &Snapshot, lease: &Lease) -> Result<(), Stop> {
+        let restored = self.restore(copy, snapshot, lease)?;
+        if self.is_control {
+            let injected = (self.bench.sabotage)(lease.data(), &restored.manifest, self.drill.seed).map_err(Stop::Drill)?;
+            self.tell(Event::ControlDamaged { drill: self.drill.name.clone(), injected })?;
+        }
+        let history = if self.is_control { History::default() } else { self.history(copy, snapshot) };
+        let subject = Subject {
+            drill: self.drill.clone(),
+            snapshot: snapshot.clone(),
+            root: lease.data().to_owned(),
+            work: lease.work().to_owned(),
+            manifest: Arc::clone(&restored.manifest),
+            history: Arc::new(history),
+            at: self.at,
+            watch: self.watch.clone(),
+            canary_key: copy.canary_key.clone(),
+        };
+        self.examine(&subject)
+    }
+
+    fn restore(&self, copy: &OpenCopy, snapshot: &Snapshot, lease: &Lease) -> Result<Restored, Stop> {
+        let progress = Arc::new(Progress::default());
+        (self.bench.observe)(&self.drill.name, Arc::clone(&progress));
+        let order = Order {
+            drill: &self.drill.name,
+            snapshot,
+            lease,
+            bytes_max: self.bytes_max,
+            progress,
+            watch: self.watch.clone(),
+        };
+        let missing = || Error::new(ErrorKind::Internal, "restore").because("the repository gave no result");
+        let mut results = copy.repository.restore(&[order]);
+        let mut restored = results.pop().unwrap_or_else(|| Err(missing())).map_err(Stop::Drill)?;
+        for (phase, time) in
+            [(Phase::Locate, restored.locate), (Phase::Fetch, restored.fetch), (Phase::Write, restored.write)]
+        {
+            self.phase(phase, time)?;
+        }
+        for finding in restored.copy_findings.drain(..) {
+            self.tell(Event::CopyFinding { copy: self.drill.copy.clone(), finding })?;
+        }
+        self.tell(Event::Restored {
+            drill: self.drill.name.clone(),
+            files: restored.files,
+            bytes: restored.bytes,
+            bytes_read: restored.bytes_read,
+            withheld: restored.withheld.clone(),
+            findings: restored.findings.clone(),
+            findings_omitted: restored.findings_omitted,
+        })?;
+        Ok(restored)
+    }
+
+    /// The past of the series. It is read outside of all phases: a real restore would not need it.
+    fn history(&self, copy: &OpenCopy, snapshot: &Snapshot) -> History {
+        let mut history = History::default();
+        if let Ok(inventory) = &copy.inventory {
+            history.series = inventory.snapshots.iter().filter(|s| self.drill.series.holds(s)).cloned().collect();
+        }
+        let earlier = history.series.iter().rev().filter(|s| (s.time, &s.id) < (snapshot.time, &snapshot.id));
+        for snapshot in earlier.take(self.drill.probes.shape.history) {
+            let manifest = copy.repository.manifest(snapshot, &self.watch).map(Arc::new).map_err(|e| e.chain());
+            history.earlier.push(Earlier { snapshot: snapshot.clone(), manifest });
+        }
+        match (self.bench.recall)(&self.drill.copy, &self.drill.series) {
+            Ok(baseline) => history.baseline = baseline,
+            Err(error) => history.baseline_note = Some(error.chain()),
+        }
+        history
+    }
+
+    fn examine(&self, subject: &Subject) -> Result<(), Stop> {
+        let start = Instant::now();
+        let chosen: Vec<_> = self.bench.probes.iter().filter(|probe| self.chooses(probe.as_ref(), subject)).collect();
+        self.tell(Event::Recognised {
+            drill: self.drill.name.clone(),
+            probes: chosen.iter().map(|p| p.name().to_owned()).collect(),
+        })?;
+        for probe in chosen {
+            let examination = catch_unwind(AssertUnwindSafe(|| probe.examine(subject))).unwrap_or_else(|panic| {
+                let mut examination = Examination::new(probe.name(), "items");
+                examination.interrupt(format!("the probe panicked: {}", panic_message(&*panic)));
+                examination
+            });
+            self.tell(Event::Examined { drill: self.drill.name.clone(), examination })?;
+        }
+        self.watch.check().map_err(Stop::Drill)?;
+        self.phase(Phase::Examine, start.elapsed())
+    }
+
+    /// Whether `probe` examines. A probe that panics while it recognises is chosen, so that the panic
+    /// shows in its examination. The negative control compares trees and nothing else.
+    fn chooses(&self, probe: &dyn Probe, subject: &Subject) -> bool {
+        if self.is_control {
+            return probe.name() == "tree";
+        }
+        self.drill.required.iter().any(|name| name == probe.name())
+            || catch_unwind(AssertUnwindSafe(|| probe.recognises(subject))).unwrap_or(true)
+    }
+
+    fn phase(&self, phase: Phase, time: Duration) -> Result<(), Stop> {
+        self.tell(Event::PhaseFinished { drill: self.drill.name.clone(), phase, seconds: time.as_secs_f64() })
+    }
+
+    fn tell(&self, event: Event) -> Result<(), Stop> {
+        self.bench.evidence.write(event).map_err(Stop::Evidence)
+    }
+}
