@@ -73,7 +73,11 @@ impl DirectoryScratch {
             .mode(0o700)
             .create(&self.base)
             .and_then(|()| std::fs::symlink_metadata(&self.base))
-            .map_err(|e| Error::new(ErrorKind::Scratch, attempt()).from_source(&e).advise("choose a writable folder with --scratch"))
+            .map_err(|e| {
+                Error::new(ErrorKind::Scratch, attempt())
+                    .from_source(&e)
+                    .advise("choose a writable folder with --scratch")
+            })
             .and_then(|meta| {
                 let others_write = meta.mode() & 0o022 != 0 && meta.mode() & 0o1000 == 0;
                 let stranger = meta.uid() != rustix::process::geteuid().as_raw() && meta.uid() != 0;
@@ -101,7 +105,11 @@ impl DirectoryScratch {
     /// `None` when the lease may be removed, or why not.
     fn leftover(&self, folder: &Path) -> std::result::Result<Option<String>, String> {
         let path = folder.join(LABEL);
-        let file = match OpenOptions::new().read(true).custom_flags(OFlags::NOFOLLOW.bits().cast_signed()).open(&path) {
+        let file = match OpenOptions::new()
+            .read(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+        {
             Ok(file) => file,
             // A lease whose owner died before it wrote the label holds nothing.
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_bare(folder) => return Ok(None),
@@ -111,16 +119,22 @@ impl DirectoryScratch {
             return Ok(Some("its owner is alive".to_owned()));
         }
         let mut text = String::new();
-        file.take(LABEL_SIZE_MAX).read_to_string(&mut text).map_err(|e| format!("its label cannot be read: {e}"))?;
+        file.take(LABEL_SIZE_MAX)
+            .read_to_string(&mut text)
+            .map_err(|e| format!("its label cannot be read: {e}"))?;
         if text.is_empty() {
             return Ok(None);
         }
-        let label: Label = serde_json::from_str(&text).map_err(|e| format!("its label is not one of ours: {e}"))?;
+        let label: Label =
+            serde_json::from_str(&text).map_err(|e| format!("its label is not one of ours: {e}"))?;
         if label.kept && !self.kept_too {
             return Ok(Some("it was kept on purpose (sweep --kept removes it)".to_owned()));
         }
         if label.boot != boot_id() && label.expires > self.clock.now() {
-            return Ok(Some(format!("it was made elsewhere or before a restart, and expires at {}", label.expires)));
+            return Ok(Some(format!(
+                "it was made elsewhere or before a restart, and expires at {}",
+                label.expires
+            )));
         }
         Ok(None)
     }
@@ -133,7 +147,8 @@ impl Scratch for DirectoryScratch {
         let name = format!("{PREFIX}{id}");
         let folder = self.base.join(&name);
         let attempt = |e: std::io::Error| {
-            Error::new(ErrorKind::Scratch, format!("make a scratch folder in {}", self.base.display())).from_source(&e)
+            Error::new(ErrorKind::Scratch, format!("make a scratch folder in {}", self.base.display()))
+                .from_source(&e)
         };
         let private = |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(attempt);
         private(&folder)?;
@@ -178,7 +193,9 @@ impl Scratch for DirectoryScratch {
             Ok(listing) => listing,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(swept),
             Err(e) => {
-                return Err(Error::new(ErrorKind::Scratch, format!("list {}", self.base.display())).from_source(&e));
+                return Err(
+                    Error::new(ErrorKind::Scratch, format!("list {}", self.base.display())).from_source(&e)
+                );
             }
         };
         let mut names: Vec<String> = listing

@@ -1,2 +1,90 @@
-//! firedrill.
-fn main() {}
+//! The command. The only place where adapters, probes and sinks are wired together; whatever is worth
+//! testing alone lives elsewhere.
+
+mod args;
+mod config;
+mod copies;
+mod memory;
+mod restore_test;
+mod sinks;
+mod state;
+mod stop;
+mod sweep;
+mod verdicts;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use firedrill_core::error::{Error, ErrorKind};
+use firedrill_core::verdict::Exit;
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // `--help` and `--version` come this way, too.
+            let code = if error.use_stderr() { Exit::Usage.code() } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    start_logging(cli.verbose);
+    let result = match cli.command {
+        Command::RestoreTest(args) => restore_test::restore_test(*args),
+        Command::Judge(args) => verdicts::judge(&args),
+        Command::Report(args) => verdicts::report(&args),
+        Command::Accept(args) => memory::accept(&args),
+        Command::Baselines(args) => memory::baselines(&args),
+        Command::Sweep(args) => sweep::sweep(&args),
+        Command::Config(args) => config::config(&args),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        complain(&error);
+        exit_of(&error)
+    });
+    ExitCode::from(exit.code())
+}
+
+/// What the command could not do, on standard error.
+#[expect(clippy::print_stderr, reason = "the command talks to a person here")]
+pub(crate) fn complain(error: &Error) {
+    eprintln!("firedrill: {}", firedrill_core::secret::redact_urls(&error.chain()));
+}
+
+/// A line for a person on standard error.
+#[expect(clippy::print_stderr, reason = "the command talks to a person here")]
+pub(crate) fn note(line: impl AsRef<str>) {
+    eprintln!("firedrill: {}", line.as_ref());
+}
+
+/// The product of a command, on standard output. A reader that went away is not our trouble.
+pub(crate) fn print(text: &str) {
+    use std::io::Write as _;
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn exit_of(error: &Error) -> Exit {
+    match error.kind {
+        ErrorKind::Usage => Exit::Usage,
+        ErrorKind::Internal => Exit::Internal,
+        ErrorKind::Unavailable
+        | ErrorKind::WrongPassword
+        | ErrorKind::NoRepository
+        | ErrorKind::Scratch
+        | ErrorKind::Timeout
+        | ErrorKind::Cancelled => Exit::Inconclusive,
+    }
+}
+
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        2 => tracing::Level::DEBUG,
+        _ => tracing::Level::TRACE,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+}

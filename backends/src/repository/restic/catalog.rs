@@ -166,9 +166,9 @@ fn nothing_there(store: &Store) -> Result<bool> {
 /// Reads the config; `false` when it is damaged.
 fn read_config(store: &Store, cipher: &Cipher, opened: &mut Opened) -> Result<bool> {
     let bytes = store.read(FileType::Config, &Id::default())?;
-    let parsed = cipher
-        .decrypt(&bytes)
-        .and_then(|plain| serde_json::from_slice::<ConfigFile>(&plain).map_err(|e| format!("not a config: {e}")));
+    let parsed = cipher.decrypt(&bytes).and_then(|plain| {
+        serde_json::from_slice::<ConfigFile>(&plain).map_err(|e| format!("not a config: {e}"))
+    });
     match parsed {
         Ok(config) if (1..=2).contains(&config.version) => {
             opened.repository = config.id.to_hex().as_str().to_owned();
@@ -208,7 +208,8 @@ fn read_all<T: DeserializeOwned + Send>(
                 return Ok(Err(Finding::damage(code, name(kind, id), "content that fits its name", seen)));
             }
         };
-        let parsed = cipher.decrypt(&bytes).and_then(|plain| unpack(plain, limit)).and_then(|json| parse(&json));
+        let parsed =
+            cipher.decrypt(&bytes).and_then(|plain| unpack(plain, limit)).and_then(|json| parse(&json));
         Ok(match parsed {
             Ok(file) => Ok((*id, file)),
             Err(seen) => Err(Finding::damage(code, name(kind, id), "a readable file", seen)),
@@ -293,7 +294,9 @@ fn expected_size(pack: &IndexPack) -> u64 {
     let blobs: u64 = pack
         .blobs
         .iter()
-        .map(|b| u64::from(b.location.length) + if b.location.uncompressed_length.is_some() { 41 } else { 37 })
+        .map(|b| {
+            u64::from(b.location.length) + if b.location.uncompressed_length.is_some() { 41 } else { 37 }
+        })
         .sum();
     blobs + u64::from(OVERHEAD) + 4
 }

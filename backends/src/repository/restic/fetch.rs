@@ -139,7 +139,10 @@ impl Fetch<'_> {
         };
         let pack = name(FileType::Pack, id);
         let Some(listed) = *listed else { return Err(format!("{pack} is missing")) };
-        if place.length < OVERHEAD || place.length > BLOB_MAX || place.uncompressed.is_some_and(|n| n > BLOB_MAX) {
+        if place.length < OVERHEAD
+            || place.length > BLOB_MAX
+            || place.uncompressed.is_some_and(|n| n > BLOB_MAX)
+        {
             return Err(format!("the index gives it an impossible length in {pack}"));
         }
         if u64::from(place.offset) + u64::from(place.length) > u64::from(listed) {
@@ -155,7 +158,8 @@ impl Fetch<'_> {
             Ok(bytes) => bytes,
             Err(error) if cold(&error.chain()) => {
                 for (_, digest) in &job.blobs {
-                    let why = format!("{} is in cold storage and cannot be read", name(FileType::Pack, &pack.id));
+                    let why =
+                        format!("{} is in cold storage and cannot be read", name(FileType::Pack, &pack.id));
                     deliver.deliver(digest, Err(&why))?;
                 }
                 return Ok(None);
@@ -171,7 +175,8 @@ impl Fetch<'_> {
             let start = Instant::now();
             let from = (place.offset - job.offset) as usize;
             let unit = bytes.get(from..from + place.length as usize).unwrap_or_default();
-            let content = self.verify(unit, *place, digest).or_else(|why| self.elsewhere(*place, digest, &why));
+            let content =
+                self.verify(unit, *place, digest).or_else(|why| self.elsewhere(*place, digest, &why));
             let fetched = start.elapsed();
             lost |= content.is_err();
             deliver.deliver(digest, content.as_deref().map_err(String::as_str))?;

@@ -41,19 +41,34 @@ pub(super) fn unlock(store: &Store, password: &Secret, watch: &Watch) -> Result<
         let (bytes, group) = match store.read_named(FileType::Key, id, *size)? {
             Content::Good(bytes) => (bytes, &mut good),
             Content::Damaged(seen, bytes) => {
-                findings.push(Finding::damage("repository.key", name(FileType::Key, id), "content that fits its name", seen));
+                findings.push(Finding::damage(
+                    "repository.key",
+                    name(FileType::Key, id),
+                    "content that fits its name",
+                    seen,
+                ));
                 (bytes, &mut damaged)
             }
         };
         match parse(&bytes) {
             Ok(key) => group.push(key),
             Err(why) => {
-                findings.push(Finding::damage("repository.key", name(FileType::Key, id), "a usable key file", why));
+                findings.push(Finding::damage(
+                    "repository.key",
+                    name(FileType::Key, id),
+                    "a usable key file",
+                    why,
+                ));
             }
         }
     }
     if files.is_empty() {
-        findings.push(Finding::damage("repository.key", "keys/", "at least one key file", "none: nobody can open this repository"));
+        findings.push(Finding::damage(
+            "repository.key",
+            "keys/",
+            "at least one key file",
+            "none: nobody can open this repository",
+        ));
     }
     // A damaged key file is the last resort: if it still opens, the rest of the repository can be judged.
     let intact = good.len();
@@ -86,7 +101,9 @@ fn parse(bytes: &[u8]) -> Result<KeyFile, String> {
     let memory = 128 * n.saturating_mul(r);
     let cost = n.saturating_mul(r).saturating_mul(p);
     if memory > SCRYPT_MEMORY_MAX || cost > SCRYPT_COST_MAX {
-        return Err(format!("hostile scrypt parameters N={n} r={r} p={p}: they would need {memory} bytes of memory"));
+        return Err(format!(
+            "hostile scrypt parameters N={n} r={r} p={p}: they would need {memory} bytes of memory"
+        ));
     }
     Ok(key)
 }

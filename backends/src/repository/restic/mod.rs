@@ -100,10 +100,11 @@ impl Repository for Restic {
         let walked = tree::walk(&self.store, &catalog, snapshot, self.workers, watch)?;
         match walked.findings.first() {
             None => Ok(walked.manifest),
-            Some(finding) => {
-                Err(Error::new(ErrorKind::Unavailable, format!("read the trees of snapshot {}", snapshot.id.short()))
-                    .because(format!("{}: {}", finding.location, finding.seen)))
-            }
+            Some(finding) => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("read the trees of snapshot {}", snapshot.id.short()),
+            )
+            .because(format!("{}: {}", finding.location, finding.seen))),
         }
     }
 

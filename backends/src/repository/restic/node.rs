@@ -72,7 +72,9 @@ impl<'de> Deserialize<'de> for HexDigest {
     }
 }
 
-fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -85,7 +87,8 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>,
 impl Node {
     /// The name, unquoted, if it can be the name of one directory entry.
     pub(super) fn file_name(&self) -> Result<Vec<u8>, String> {
-        let name = unquote(&self.name).ok_or_else(|| format!("the name {:?} is not quoted as restic does", self.name))?;
+        let name = unquote(&self.name)
+            .ok_or_else(|| format!("the name {:?} is not quoted as restic does", self.name))?;
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
             return Err(format!("the name {:?} could leave its folder", self.name));
         }
@@ -107,7 +110,9 @@ impl Node {
 
     fn link_target(&self) -> Result<Vec<u8>, String> {
         let target = match (&self.linktarget_raw, &self.linktarget) {
-            (Some(raw), _) => STANDARD.decode(raw).map_err(|_| "a link target that is not base64".to_owned())?,
+            (Some(raw), _) => {
+                STANDARD.decode(raw).map_err(|_| "a link target that is not base64".to_owned())?
+            }
             (None, Some(text)) => std::ffi::OsString::from(text).into_vec(),
             (None, None) => Vec::new(),
         };
@@ -207,7 +212,10 @@ mod tests {
     #[test]
     fn go_quoting_is_undone() {
         assert_eq!(unquote(r"plain").unwrap(), b"plain");
-        assert_eq!(unquote(r#"a\"b\\c\n\t\x00\xff\u00e4\U0001f600\101"#).unwrap(), b"a\"b\\c\n\t\0\xff\xc3\xa4\xf0\x9f\x98\x80A");
+        assert_eq!(
+            unquote(r#"a\"b\\c\n\t\x00\xff\u00e4\U0001f600\101"#).unwrap(),
+            b"a\"b\\c\n\t\0\xff\xc3\xa4\xf0\x9f\x98\x80A"
+        );
         for broken in [r"\", r"\x1", r"\xzz", r"\ud800", r"\q", r"\9"] {
             assert_eq!(unquote(broken), None, "{broken}");
         }
@@ -225,7 +233,11 @@ mod tests {
 
     #[test]
     fn go_mode_bits_become_unix_bits() {
-        let node: Node = serde_json::from_str(&format!(r#"{{"name":"x","type":"file","mode":{}}}"#, (1 << 23) | (1 << 20) | 0o644)).unwrap();
+        let node: Node = serde_json::from_str(&format!(
+            r#"{{"name":"x","type":"file","mode":{}}}"#,
+            (1 << 23) | (1 << 20) | 0o644
+        ))
+        .unwrap();
         assert_eq!(node.permissions(), Some(0o5644));
     }
 }

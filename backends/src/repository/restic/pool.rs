@@ -21,7 +21,8 @@ pub(super) fn each<T: Sync, R: Send>(
         while lock(&failed).is_none() {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(item) = items.get(i) else { return };
-            match catch_unwind(AssertUnwindSafe(|| work(item))).unwrap_or_else(|panic| Err(panicked(&*panic))) {
+            match catch_unwind(AssertUnwindSafe(|| work(item))).unwrap_or_else(|panic| Err(panicked(&*panic)))
+            {
                 Ok(result) => lock(&done).push((i, result)),
                 Err(error) => {
                     lock(&failed).get_or_insert(error);

@@ -18,7 +18,12 @@ use super::tree;
 use super::writer::{Writer, withheld};
 
 /// Restores one order.
-pub(super) fn restore(store: &Store, catalog: &Catalog, order: &Order<'_>, workers: usize) -> Result<Restored> {
+pub(super) fn restore(
+    store: &Store,
+    catalog: &Catalog,
+    order: &Order<'_>,
+    workers: usize,
+) -> Result<Restored> {
     let start = Instant::now();
     let read_before = store.bytes_read();
     let walked = tree::walk(store, catalog, order.snapshot, workers, &order.watch)?;
@@ -116,9 +121,8 @@ impl<'m> Content<'m> {
                 offset += u64::from(chunk.length);
             }
             content.bytes += offset;
-            let lost: Option<String> = (offset != entry.size).then(|| {
-                format!("the snapshot gives {} bytes, its content has {offset}", entry.size)
-            });
+            let lost: Option<String> = (offset != entry.size)
+                .then(|| format!("the snapshot gives {} bytes, its content has {offset}", entry.size));
             if chunks.is_empty() && lost.is_none() {
                 // Nothing will be delivered to it.
                 content.whole.fetch_add(1, Ordering::Relaxed);
@@ -142,7 +146,10 @@ impl<'m> Content<'m> {
                 self.order.progress.advance(bytes.len() as u64);
             }
             Err(why) => {
-                file.lost.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| why.to_owned());
+                file.lost
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .get_or_insert_with(|| why.to_owned());
             }
         }
         if file.missing.fetch_sub(1, Ordering::AcqRel) == 1 {

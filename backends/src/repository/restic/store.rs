@@ -34,9 +34,9 @@ impl Store {
 
     /// All files of a kind with their sizes.
     pub(super) fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>> {
-        self.backend
-            .list_with_size(kind)
-            .map_err(|e| to_error(ErrorKind::Unavailable, format!("list {} of the repository", plural(kind)), &e))
+        self.backend.list_with_size(kind).map_err(|e| {
+            to_error(ErrorKind::Unavailable, format!("list {} of the repository", plural(kind)), &e)
+        })
     }
 
     /// A whole file, without any check.
@@ -75,10 +75,9 @@ impl Store {
 
     /// `length` bytes of a pack from `offset`.
     pub(super) fn read_pack(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
-        let bytes = self
-            .backend
-            .read_partial(FileType::Pack, id, false, offset, length)
-            .map_err(|e| to_error(ErrorKind::Unavailable, format!("read {}", name(FileType::Pack, id)), &e))?;
+        let bytes = self.backend.read_partial(FileType::Pack, id, false, offset, length).map_err(|e| {
+            to_error(ErrorKind::Unavailable, format!("read {}", name(FileType::Pack, id)), &e)
+        })?;
         self.count(bytes.len());
         Ok(bytes)
     }

@@ -55,7 +55,8 @@ pub(super) fn walk(
     let fetch = Fetch { store, catalog, workers, watch, times: &times };
     let mut root = [0; 32];
     hex::decode_to_slice(&snapshot.tree, &mut root).map_err(|_| {
-        Error::new(ErrorKind::Internal, "read the snapshot").because("its tree id is not 64 hexadecimal digits")
+        Error::new(ErrorKind::Internal, "read the snapshot")
+            .because("its tree id is not 64 hexadecimal digits")
     })?;
     let walk = Mutex::new(Walk::default());
     let mut copy_findings = Vec::new();
@@ -66,14 +67,16 @@ pub(super) fn walk(
         copy_findings.extend(fetch.run(&wanted, &|digest: &Digest, content: Result<&[u8], &str>| {
             let parents = level.get(digest).map(Vec::as_slice).unwrap_or_default();
             // Parsing is the slow part and needs no lock.
-            let tree = content
-                .map_err(str::to_owned)
-                .and_then(|json| serde_json::from_slice::<Tree>(json).map_err(|e| format!("not a tree: {e}")));
+            let tree = content.map_err(str::to_owned).and_then(|json| {
+                serde_json::from_slice::<Tree>(json).map_err(|e| format!("not a tree: {e}"))
+            });
             let mut walk = walk.lock().unwrap_or_else(PoisonError::into_inner);
             for parent in parents {
                 match &tree {
                     Ok(tree) => walk.add(tree, parent, catalog)?,
-                    Err(why) => walk.find(Finding::damage("restore.tree", folder(parent), "a readable folder", why)),
+                    Err(why) => {
+                        walk.find(Finding::damage("restore.tree", folder(parent), "a readable folder", why))
+                    }
                 }
             }
             Ok(())
@@ -100,7 +103,12 @@ impl Walk {
                     .because(format!("it holds more than {ENTRIES_MAX} entries")));
             }
             if let Err((path, why)) = self.add_node(node, parent, catalog) {
-                self.find(Finding::damage("restore.entry", display_path(&path), "an entry that can be restored", why));
+                self.find(Finding::damage(
+                    "restore.entry",
+                    display_path(&path),
+                    "an entry that can be restored",
+                    why,
+                ));
             }
         }
         Ok(())
@@ -123,7 +131,12 @@ impl Walk {
             match node.subtree() {
                 Some(subtree) => self.next.entry(subtree).or_default().push(path.clone()),
                 None if node.error.is_some() => {}
-                None => self.find(Finding::damage("restore.tree", folder(&path), "a readable folder", "it has no tree")),
+                None => self.find(Finding::damage(
+                    "restore.tree",
+                    folder(&path),
+                    "a readable folder",
+                    "it has no tree",
+                )),
             }
         }
         let chunks = match kind {

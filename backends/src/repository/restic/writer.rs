@@ -56,7 +56,8 @@ impl Writer {
     pub(super) fn make_file(&self, path: &[u8]) -> Result<OwnedFd> {
         let (parent, name) = self.place(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        fs::openat(&*parent, &name, flags, Mode::RUSR | Mode::WUSR).map_err(|e| scratch("make the file", path, e))
+        fs::openat(&*parent, &name, flags, Mode::RUSR | Mode::WUSR)
+            .map_err(|e| scratch("make the file", path, e))
     }
 
     /// Opens a file that was made before.
@@ -143,7 +144,8 @@ impl Writer {
     /// Makes a symbolic link; what it points to is never looked at.
     pub(super) fn make_link(&self, entry: &Entry, target: &[u8]) -> Result<()> {
         let (parent, name) = self.place(&entry.path)?;
-        fs::symlinkat(target, &*parent, &name).map_err(|e| scratch("make the symbolic link", &entry.path, e))?;
+        fs::symlinkat(target, &*parent, &name)
+            .map_err(|e| scratch("make the symbolic link", &entry.path, e))?;
         self.settle_by_name(&parent, &name, entry)
     }
 
@@ -153,7 +155,8 @@ impl Writer {
         let mode = Mode::from_raw_mode(entry.mode.unwrap_or(0o600) & 0o777);
         fs::mknodat(&*parent, &name, fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0)
             .map_err(|e| scratch("make the named pipe", &entry.path, e))?;
-        fs::chmodat(&*parent, &name, mode, AtFlags::empty()).map_err(|e| scratch("set the mode of", &entry.path, e))?;
+        fs::chmodat(&*parent, &name, mode, AtFlags::empty())
+            .map_err(|e| scratch("set the mode of", &entry.path, e))?;
         self.settle_by_name(&parent, &name, entry)
     }
 
@@ -274,7 +277,10 @@ fn times(entry: &Entry) -> Option<Timestamps> {
 /// compares them and says what that means.
 fn tolerate(result: std::result::Result<(), Errno>, attempted: &str, path: &[u8]) -> Result<()> {
     match result {
-        Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::RANGE | Errno::TOOBIG) => Ok(()),
+        Ok(())
+        | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::RANGE | Errno::TOOBIG) => {
+            Ok(())
+        }
         Err(e) => Err(scratch(attempted, path, e)),
     }
 }
@@ -282,11 +288,17 @@ fn tolerate(result: std::result::Result<(), Errno>, attempted: &str, path: &[u8]
 /// What goes wrong in scratch is our trouble, never the backup's.
 fn scratch(attempted: &str, path: &[u8], errno: Errno) -> Error {
     let advice = match errno {
-        Errno::NOSPC | Errno::DQUOT => "scratch is full: free some space, or choose another place with --scratch",
+        Errno::NOSPC | Errno::DQUOT => {
+            "scratch is full: free some space, or choose another place with --scratch"
+        }
         Errno::ROFS => "scratch is read-only: choose another place with --scratch",
-        Errno::ACCESS | Errno::PERM => "scratch refuses it: run as root, or choose another place with --scratch",
+        Errno::ACCESS | Errno::PERM => {
+            "scratch refuses it: run as root, or choose another place with --scratch"
+        }
         Errno::MFILE | Errno::NFILE => "raise the limit of open files (ulimit -n)",
-        Errno::NAMETOOLONG => "the file system of scratch has no names of this length: choose another with --scratch",
+        Errno::NAMETOOLONG => {
+            "the file system of scratch has no names of this length: choose another with --scratch"
+        }
         _ => "look at the file system of scratch, or choose another place with --scratch",
     };
     Error::new(ErrorKind::Scratch, format!("{attempted} {} in scratch", display_path(path)))
@@ -299,7 +311,9 @@ pub(super) fn withheld(entry: &Entry) -> Option<&'static str> {
     match entry.kind {
         Kind::Device => Some("device nodes"),
         Kind::Socket => Some("sockets"),
-        Kind::File if entry.mode.is_some_and(|mode| mode & 0o6000 != 0) => Some("setuid or setgid bits of files"),
+        Kind::File if entry.mode.is_some_and(|mode| mode & 0o6000 != 0) => {
+            Some("setuid or setgid bits of files")
+        }
         Kind::File if entry.attributes.iter().any(|a| is_withheld(&a.name)) => Some("file capabilities"),
         _ => None,
     }

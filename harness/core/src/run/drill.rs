@@ -79,7 +79,8 @@ impl Task {
     fn in_lease(&self, copy: &OpenCopy, snapshot: &Snapshot, lease: &Lease) -> Result<(), Stop> {
         let restored = self.restore(copy, snapshot, lease)?;
         if self.is_control {
-            let injected = (self.bench.sabotage)(lease.data(), &restored.manifest, self.drill.seed).map_err(Stop::Drill)?;
+            let injected = (self.bench.sabotage)(lease.data(), &restored.manifest, self.drill.seed)
+                .map_err(Stop::Drill)?;
             self.tell(Event::ControlDamaged { drill: self.drill.name.clone(), injected })?;
         }
         let history = if self.is_control { History::default() } else { self.history(copy, snapshot) };
@@ -135,11 +136,13 @@ impl Task {
     fn history(&self, copy: &OpenCopy, snapshot: &Snapshot) -> History {
         let mut history = History::default();
         if let Ok(inventory) = &copy.inventory {
-            history.series = inventory.snapshots.iter().filter(|s| self.drill.series.holds(s)).cloned().collect();
+            history.series =
+                inventory.snapshots.iter().filter(|s| self.drill.series.holds(s)).cloned().collect();
         }
         let earlier = history.series.iter().rev().filter(|s| (s.time, &s.id) < (snapshot.time, &snapshot.id));
         for snapshot in earlier.take(self.drill.probes.shape.history) {
-            let manifest = copy.repository.manifest(snapshot, &self.watch).map(Arc::new).map_err(|e| e.chain());
+            let manifest =
+                copy.repository.manifest(snapshot, &self.watch).map(Arc::new).map_err(|e| e.chain());
             history.earlier.push(Earlier { snapshot: snapshot.clone(), manifest });
         }
         match (self.bench.recall)(&self.drill.copy, &self.drill.series) {
@@ -151,17 +154,19 @@ impl Task {
 
     fn examine(&self, subject: &Subject) -> Result<(), Stop> {
         let start = Instant::now();
-        let chosen: Vec<_> = self.bench.probes.iter().filter(|probe| self.chooses(probe.as_ref(), subject)).collect();
+        let chosen: Vec<_> =
+            self.bench.probes.iter().filter(|probe| self.chooses(probe.as_ref(), subject)).collect();
         self.tell(Event::Recognised {
             drill: self.drill.name.clone(),
             probes: chosen.iter().map(|p| p.name().to_owned()).collect(),
         })?;
         for probe in chosen {
-            let examination = catch_unwind(AssertUnwindSafe(|| probe.examine(subject))).unwrap_or_else(|panic| {
-                let mut examination = Examination::new(probe.name(), "items");
-                examination.interrupt(format!("the probe panicked: {}", panic_message(&*panic)));
-                examination
-            });
+            let examination =
+                catch_unwind(AssertUnwindSafe(|| probe.examine(subject))).unwrap_or_else(|panic| {
+                    let mut examination = Examination::new(probe.name(), "items");
+                    examination.interrupt(format!("the probe panicked: {}", panic_message(&*panic)));
+                    examination
+                });
             self.tell(Event::Examined { drill: self.drill.name.clone(), examination })?;
         }
         self.watch.check().map_err(Stop::Drill)?;

@@ -79,7 +79,9 @@ pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
     let limits = Arc::new(plan.limits.clone());
     let control = plan.control.as_ref().map(|c| &c.drill);
     let mut running = JoinSet::new();
-    for (drill, is_control) in control.map(|d| (d, true)).into_iter().chain(plan.drills.iter().map(|d| (d, false))) {
+    for (drill, is_control) in
+        control.map(|d| (d, true)).into_iter().chain(plan.drills.iter().map(|d| (d, false)))
+    {
         if drill.selection.snapshot().is_none() {
             continue;
         }
@@ -95,7 +97,9 @@ pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
             keep: limits.keep && !is_control,
             bytes_max: space.bytes,
             watch: bench.watch.within(limits.timeout.map(|t| t.0)),
-            lifetime: limits.timeout.map_or(Duration::from_secs(7 * 86_400), |t| t.0 + Duration::from_secs(3600)),
+            lifetime: limits
+                .timeout
+                .map_or(Duration::from_secs(7 * 86_400), |t| t.0 + Duration::from_secs(3600)),
             bench: bench.clone(),
         };
         running.spawn(async move {
@@ -127,10 +131,14 @@ fn report_copies(bench: &Bench) -> Result<()> {
                     bench.evidence.write(Event::CopyOpened { copy: copy_name(), facts })?;
                 }
                 for finding in &inventory.findings {
-                    bench.evidence.write(Event::CopyFinding { copy: copy_name(), finding: finding.clone() })?;
+                    bench
+                        .evidence
+                        .write(Event::CopyFinding { copy: copy_name(), finding: finding.clone() })?;
                 }
             }
-            Err(error) => bench.evidence.write(Event::CopyError { copy: copy_name(), error: error.clone() })?,
+            Err(error) => {
+                bench.evidence.write(Event::CopyError { copy: copy_name(), error: error.clone() })?
+            }
         }
     }
     Ok(())
@@ -138,7 +146,8 @@ fn report_copies(bench: &Bench) -> Result<()> {
 
 /// Runs a drill on a thread of its own, where panics and hangs stay contained.
 async fn bounded(task: drill::Task) -> Result<()> {
-    let (name, evidence, watch) = (task.drill.name.clone(), Arc::clone(&task.bench.evidence), task.watch.clone());
+    let (name, evidence, watch) =
+        (task.drill.name.clone(), Arc::clone(&task.bench.evidence), task.watch.clone());
     let mut work = tokio::task::spawn_blocking(move || task.execute());
     let overdue = async {
         loop {

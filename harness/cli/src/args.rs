@@ -1,0 +1,236 @@
+//! What a person can type.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use firedrill_core::config::units::{Size, Span};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  all verified              4  nothing was selected
+  1  a backup failed           5  a sink did not take the result
+  2  something is inconclusive 64 wrong arguments or config
+  3  an objective was missed   70 firedrill itself broke
+Where several apply, the order is 70, 64, 1, 2, 4, 3, 5.";
+
+/// Restore-tests every backup of a fleet, and proves its own proof.
+#[derive(Debug, Parser)]
+#[command(name = "firedrill", version, after_help = EXIT_CODES, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// Log more: -v, -vv, -vvv.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Restore every tag into scratch, examine what came back, and say what is proven.
+    RestoreTest(Box<RestoreTestArgs>),
+    /// Judge the evidence of an old run again.
+    Judge(RunArgs),
+    /// Write the reports of an old run again.
+    Report(ReportArgs),
+    /// Accept what an anomaly showed ("yes, we deleted that"); the next drill is compared with it.
+    Accept(AcceptArgs),
+    /// List or drop what verified drills left behind.
+    Baselines(BaselinesArgs),
+    /// Remove scratch folders that killed runs left behind.
+    Sweep(SweepArgs),
+    /// Check the config, or print its schema.
+    Config(ConfigArgs),
+}
+
+/// Where the repository is, and how to open it.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct RepositoryArgs {
+    /// A path, rest:URL, or s3:URL/BUCKET/PREFIX [env: RESTIC_REPOSITORY].
+    #[arg(short, long, value_name = "URL", conflicts_with = "config")]
+    pub(crate) repository: Option<String>,
+    /// Read the address of the repository from a file [env: RESTIC_REPOSITORY_FILE].
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "repository"])]
+    pub(crate) repository_file: Option<PathBuf>,
+    /// Read the password from a file [env: RESTIC_PASSWORD_FILE; or RESTIC_PASSWORD].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Run a command that prints the password [env: RESTIC_PASSWORD_COMMAND].
+    #[arg(long, value_name = "COMMAND", conflicts_with = "password_file")]
+    pub(crate) password_command: Option<String>,
+    /// Trust the certificate authorities in this file (PEM), too [env: RESTIC_CACERT].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cacert: Option<PathBuf>,
+    /// The region of an S3 bucket [env: AWS_REGION, AWS_DEFAULT_REGION].
+    #[arg(long, value_name = "REGION")]
+    pub(crate) region: Option<String>,
+    /// Whether the bucket goes into the path of an S3 URL (true) or into its host (false).
+    #[arg(long, value_name = "BOOL")]
+    pub(crate) path_style: Option<bool>,
+    /// An option as restic takes it, for example s3.bucket-lookup=path.
+    #[arg(short = 'o', long = "option", value_name = "KEY=VALUE")]
+    pub(crate) options: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RestoreTestArgs {
+    #[command(flatten)]
+    pub(crate) repository: RepositoryArgs,
+    /// The fleet, its copies and objectives.
+    #[arg(short, long, value_name = "FILE", env = "FIREDRILL_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Only this copy; may be repeated.
+    #[arg(long, value_name = "NAME", requires = "config", help_heading = "Selection")]
+    pub(crate) copy: Vec<String>,
+    /// Only this target of the config; may be repeated.
+    #[arg(long, value_name = "NAME", requires = "config", help_heading = "Selection")]
+    pub(crate) target: Vec<String>,
+    /// Only snapshots with this tag; may be repeated.
+    #[arg(long, value_name = "TAG", help_heading = "Selection")]
+    pub(crate) tag: Vec<String>,
+    /// Only snapshots of this host; may be repeated.
+    #[arg(long, value_name = "HOST", help_heading = "Selection")]
+    pub(crate) host: Vec<String>,
+    /// The latest snapshots at or before this time; ages are measured against it, too.
+    #[arg(long, value_name = "TIME", help_heading = "Selection")]
+    pub(crate) at: Option<String>,
+    /// This snapshot, by id or the beginning of it; may be repeated.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["all_snapshots", "at"], help_heading = "Selection")]
+    pub(crate) snapshot: Vec<String>,
+    /// Every snapshot, not only the latest of each tag.
+    #[arg(long, help_heading = "Selection")]
+    pub(crate) all_snapshots: bool,
+
+    /// Show what would be done, and do nothing.
+    #[arg(long, help_heading = "Run")]
+    pub(crate) dry_run: bool,
+    /// Drills at a time.
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256), help_heading = "Run")]
+    pub(crate) jobs: Option<u16>,
+    /// Restore below this folder [default: a private one in the temporary folder].
+    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Write at most this much to scratch at a time, for example 20GiB.
+    #[arg(long, value_name = "BYTES", help_heading = "Run")]
+    pub(crate) scratch_limit: Option<Size>,
+    /// Time for opening the repository, and for each drill, for example 2h [default: 6h].
+    #[arg(long, value_name = "TIME", help_heading = "Run")]
+    pub(crate) timeout: Option<Span>,
+    /// Keep what was restored; its place is printed.
+    #[arg(long, help_heading = "Run")]
+    pub(crate) keep: bool,
+    /// Repeat the choices of an earlier run.
+    #[arg(long, value_name = "N", help_heading = "Run")]
+    pub(crate) seed: Option<u64>,
+    /// Accept that only root can set owners: it is enough that the snapshot records them.
+    #[arg(long, help_heading = "Run")]
+    pub(crate) accept_recorded_owners: bool,
+    /// Where evidence and baselines are kept [default: $XDG_STATE_HOME/firedrill].
+    #[arg(long, value_name = "DIR", env = "FIREDRILL_STATE", help_heading = "Run")]
+    pub(crate) state: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) sinks: SinkArgs,
+}
+
+/// Where results go, besides the console.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SinkArgs {
+    /// Print the result (with --dry-run: the plan) as JSON instead of a table.
+    #[arg(long, help_heading = "Results")]
+    pub(crate) json: bool,
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub(crate) json_file: Option<PathBuf>,
+    /// Write a JUnit report.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub(crate) junit: Option<PathBuf>,
+    /// Write the recovery report here, too; it is always written beside the evidence.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub(crate) html: Option<PathBuf>,
+    /// Write metrics for the textfile collector of node_exporter.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
+    pub(crate) prometheus_file: Option<PathBuf>,
+    /// Push metrics to this Pushgateway.
+    #[arg(long, value_name = "URL", help_heading = "Results")]
+    pub(crate) pushgateway: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// The folder of the run, the one that holds evidence.jsonl.
+    #[arg(value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ReportArgs {
+    /// The folder of the run, the one that holds evidence.jsonl.
+    #[arg(value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    #[command(flatten)]
+    pub(crate) sinks: SinkArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct AcceptArgs {
+    /// The folder of the run, the one that holds evidence.jsonl.
+    #[arg(value_name = "DIR")]
+    pub(crate) run: PathBuf,
+    /// The drill, for example primary::grafana::latest.
+    #[arg(value_name = "DRILL")]
+    pub(crate) drill: String,
+    /// Why the change was meant; it stays with the baseline.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) reason: String,
+    /// Where baselines are kept.
+    #[arg(long, value_name = "DIR", env = "FIREDRILL_STATE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BaselinesArgs {
+    /// Forget the baselines of this copy.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) drop_copy: Option<String>,
+    /// With --drop-copy: only the baseline of this tag.
+    #[arg(long, value_name = "TAG", requires = "drop_copy")]
+    pub(crate) tag: Option<String>,
+    /// Where baselines are kept.
+    #[arg(long, value_name = "DIR", env = "FIREDRILL_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct SweepArgs {
+    /// The scratch folder of the runs [default: the same as for restore-test].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Remove leases that were kept on purpose, too.
+    #[arg(long)]
+    pub(crate) kept: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// List every mistake with its line and what to write instead.
+    Check {
+        /// The config.
+        #[arg(value_name = "FILE", env = "FIREDRILL_CONFIG", default_value = "firedrill.yaml")]
+        file: PathBuf,
+    },
+    /// Print the JSON schema, which editors use for completion.
+    Schema,
+}

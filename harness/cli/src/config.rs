@@ -1,0 +1,31 @@
+//! `firedrill config`.
+
+use firedrill_core::config;
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::verdict::Exit;
+
+use crate::args::{ConfigArgs, ConfigCommand};
+
+pub(crate) fn config(args: &ConfigArgs) -> Result<Exit> {
+    match &args.command {
+        ConfigCommand::Schema => {
+            let text = serde_json::to_string_pretty(&config::schema())
+                .map_err(|e| Error::new(ErrorKind::Internal, "print the schema").from_source(&e))?;
+            crate::print(&format!("{text}\n"));
+            Ok(Exit::Verified)
+        }
+        ConfigCommand::Check { file } => {
+            let text = config::read(file)?;
+            match config::load(&text, &file.display().to_string()) {
+                Ok(loaded) => {
+                    crate::print(&format!("{}{}: valid, {} copies and {} targets\n", loaded.warnings, file.display(), loaded.config.copies.len(), loaded.config.targets.len()));
+                    Ok(Exit::Verified)
+                }
+                Err(problems) => {
+                    crate::print(&format!("{problems}"));
+                    Ok(Exit::Usage)
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! Copies: from arguments or config to repositories that were asked what they hold.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use firedrill_backends::repository::location::{Access, Environment, Location, repository_address};
+use firedrill_backends::repository::password::PasswordSource;
+use firedrill_backends::repository::restic::Restic;
+use firedrill_core::canary;
+use firedrill_core::config::{Config, CopyConfig};
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::ports::{Inventory, Repository};
+use firedrill_core::run::OpenCopy;
+use firedrill_core::secret::{Secret, redact_urls};
+use firedrill_core::snapshot::{CopyName, Snapshot};
+use firedrill_core::watch::Watch;
+
+use crate::args::RepositoryArgs;
+
+/// Requests at a time to a repository that is not on a local disk.
+const REMOTE_WORKERS: usize = 6;
+
+/// One copy, before anything was read from it.
+pub(crate) struct CopySpec {
+    pub(crate) name: CopyName,
+    /// Without secrets.
+    pub(crate) location: String,
+    open: Result<Opening>,
+}
+
+struct Opening {
+    location: Location,
+    access: Access,
+    password: PasswordSource,
+    canary_key: Option<Secret>,
+}
+
+/// The one copy that the arguments name. What is wrong with the arguments is an error at once.
+pub(crate) fn from_arguments(args: &RepositoryArgs) -> Result<Vec<CopySpec>> {
+    let env = Environment::capture();
+    let address = repository_address(args.repository.as_deref(), args.repository_file.as_deref(), &env)?;
+    let location = Location::parse(&address)?;
+    let password = PasswordSource::resolve(args.password_file.as_deref(), args.password_command.as_deref(), &env)?;
+    let mut access = Access::from_environment(env);
+    access.ca_cert = args.cacert.clone().or(access.ca_cert);
+    access.region = args.region.clone();
+    access.path_style = args.path_style;
+    access.options = options(&args.options)?;
+    Ok(vec![CopySpec {
+        name: CopyName("primary".to_owned()),
+        location: location.redacted(),
+        open: Ok(Opening { location, access, password, canary_key: None }),
+    }])
+}
+
+fn options(pairs: &[String]) -> Result<BTreeMap<String, String>> {
+    pairs
+        .iter()
+        .map(|pair| match pair.split_once('=') {
+            Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
+            None => Err(Error::new(ErrorKind::Usage, format!("understand the option {pair}"))
+                .because("it has no `=`")
+                .advise("write --option KEY=VALUE")),
+        })
+        .collect()
+}
+
+/// The copies of a config. A copy whose secrets cannot be had is reported like one that cannot be read:
+/// the other copies are drilled all the same.
+pub(crate) fn from_config(config: &Config, only: &[String]) -> Result<Vec<CopySpec>> {
+    for name in only {
+        if config.copy(&CopyName(name.clone())).is_none() {
+            let known: Vec<_> = config.copies.iter().map(|c| c.name.as_str()).collect();
+            return Err(Error::new(ErrorKind::Usage, format!("find the copy {name}"))
+                .because(format!("the config has {}", known.join(", "))));
+        }
+    }
+    let env = Environment::capture();
+    let key = canary_key(config, &env);
+    let chosen = config.copies.iter().filter(|c| only.is_empty() || only.contains(&c.name));
+    Ok(chosen
+        .map(|copy| CopySpec {
+            name: copy.copy_name(),
+            location: copy.location(),
+            open: key.clone().and_then(|key| opening(copy, &env, key)),
+        })
+        .collect())
+}
+
+fn canary_key(config: &Config, env: &Environment) -> Result<Option<Secret>> {
+    let fail = || Error::new(ErrorKind::Usage, "read the canary key");
+    let text = match (&config.canary.key_file, &config.canary.key_env) {
+        (Some(file), _) => std::fs::read_to_string(file)
+            .map_err(|e| fail().because(file.display().to_string()).from_source(&e))?,
+        (None, Some(name)) => {
+            env.get(name).ok_or_else(|| fail().because(format!("the variable {name} is not set")))?.to_owned()
+        }
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(Secret::new(text.trim())))
+}
+
+fn opening(copy: &CopyConfig, env: &Environment, canary_key: Option<Secret>) -> Result<Opening> {
+    if let Some(refusal) = copy.refusal() {
+        return Err(refusal);
+    }
+    let location = Location::parse(&copy.repository)?;
+    let options = &copy.options;
+    let mut env = env.clone();
+    for (own, usual) in [
+        (&options.access_key_id_env, "AWS_ACCESS_KEY_ID"),
+        (&options.secret_access_key_env, "AWS_SECRET_ACCESS_KEY"),
+        (&options.username_env, "RESTIC_REST_USERNAME"),
+        (&options.password_env, "RESTIC_REST_PASSWORD"),
+    ] {
+        if let Some(own) = own {
+            let value = env.get(own).map(str::to_owned).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("open the copy {}", copy.name))
+                    .because(format!("the variable {own} is not set"))
+            })?;
+            env = env.with(usual, &value);
+        }
+    }
+    if let Some(profile) = &options.profile {
+        env = env.with("AWS_PROFILE", profile);
+    }
+    let password = match &copy.password_env {
+        Some(name) => {
+            let value = env.get(name).map(str::to_owned).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("open the copy {}", copy.name))
+                    .because(format!("the variable {name} is not set"))
+            })?;
+            PasswordSource::resolve(None, None, &Environment::default().with("RESTIC_PASSWORD", &value))?
+        }
+        None => PasswordSource::resolve(copy.password_file.as_deref(), copy.password_command.as_deref(), &env)?,
+    };
+    let mut access = Access::from_environment(env);
+    access.ca_cert = copy.ca_cert.clone().or(access.ca_cert);
+    access.region = options.region.clone();
+    access.path_style = options.path_style;
+    Ok(Opening { location, access, password, canary_key })
+}
+
+/// Opens all copies at the same time and asks what they hold.
+pub(crate) async fn open(specs: Vec<CopySpec>, watch: &Watch) -> BTreeMap<CopyName, OpenCopy> {
+    let mut waiting = Vec::new();
+    for spec in specs {
+        let watch = watch.clone();
+        let name = spec.name.clone();
+        waiting.push((name, tokio::task::spawn_blocking(move || open_one(spec, &watch))));
+    }
+    let mut copies = BTreeMap::new();
+    for (name, task) in waiting {
+        let limited = async {
+            match watch.left() {
+                Some(left) => tokio::time::timeout(left, task).await.map_err(|_| watch.timed_out()),
+                None => Ok(task.await),
+            }
+        };
+        let stopped = async {
+            while !watch.stopped() {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            }
+        };
+        let result = tokio::select! {
+            done = limited => done,
+            () = stopped => Err(watch.check().err().unwrap_or_else(|| watch.timed_out())),
+        };
+        let copy = match result {
+            Ok(Ok(copy)) => copy,
+            Ok(Err(join)) => unreadable(panicked(join)),
+            Err(error) => unreadable(error),
+        };
+        copies.insert(name, copy);
+    }
+    copies
+}
+
+fn panicked(join: tokio::task::JoinError) -> Error {
+    let error = Error::new(ErrorKind::Internal, "open the repository");
+    error.because(format!("a library panicked: {join}")).advise("please report it")
+}
+
+fn open_one(spec: CopySpec, watch: &Watch) -> OpenCopy {
+    let opened = spec.open.and_then(|opening| {
+        let remote = !matches!(opening.location, Location::Local(_));
+        let backend = opening.location.open(&opening.access)?;
+        let password = opening.password.read()?;
+        let canary_key = opening.canary_key.unwrap_or_else(|| canary::derive_key(&password));
+        let mut restic = Restic::new(backend, password);
+        if remote {
+            restic = restic.with_workers(REMOTE_WORKERS);
+        }
+        Ok((restic, canary_key))
+    });
+    match opened {
+        Ok((restic, canary_key)) => {
+            let inventory = restic.snapshots(watch);
+            OpenCopy { repository: Arc::new(restic), inventory, canary_key: Some(canary_key) }
+        }
+        Err(error) => unreadable(error),
+    }
+}
+
+fn unreadable(mut error: Error) -> OpenCopy {
+    error.attempted = redact_urls(&error.attempted);
+    OpenCopy { repository: Arc::new(Closed), inventory: Err(error), canary_key: None }
+}
+
+/// Stands where no repository could be opened. Nothing is planned for it.
+struct Closed;
+
+impl Closed {
+    fn error() -> Error {
+        Error::new(ErrorKind::Internal, "read a repository that could not be opened")
+    }
+}
+
+impl Repository for Closed {
+    fn snapshots(&self, _: &Watch) -> Result<Inventory> {
+        Err(Self::error())
+    }
+
+    fn manifest(&self, _: &Snapshot, _: &Watch) -> Result<firedrill_core::manifest::Manifest> {
+        Err(Self::error())
+    }
+
+    fn restore(&self, orders: &[firedrill_core::ports::Order<'_>]) -> Vec<Result<firedrill_core::ports::Restored>> {
+        orders.iter().map(|_| Err(Self::error())).collect()
+    }
+}

@@ -1,0 +1,277 @@
+//! `firedrill restore-test`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use firedrill_backends::scratch::directory::DirectoryScratch;
+use firedrill_core::clock::{Clock as _, SystemClock};
+use firedrill_core::config::settings::Proof;
+use firedrill_core::config::units::Span;
+use firedrill_core::config::{self, Config};
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::event::Event;
+use firedrill_core::evidence::{self, Writer};
+use firedrill_core::memory::{Memory, learn};
+use firedrill_core::plan::{Limits, Plan};
+use firedrill_core::planner::{self, CopyView, Filter, Pick, Request};
+use firedrill_core::ports::Scratch as _;
+use firedrill_core::run::{self, Bench, OpenCopy};
+use firedrill_core::secret::redact_urls;
+use firedrill_core::snapshot::CopyName;
+use firedrill_core::verdict::Exit;
+use firedrill_core::watch::Watch;
+use firedrill_scenarios::control;
+use jiff::Timestamp;
+
+use crate::args::RestoreTestArgs;
+use crate::copies::{self, CopySpec};
+use crate::sinks::Sinks;
+use crate::{complain, note, state, stop, verdicts};
+
+const TIMEOUT: Span = Span(Duration::from_secs(6 * 3600));
+
+pub(crate) fn restore_test(args: RestoreTestArgs) -> Result<Exit> {
+    let config = args.config.as_deref().map(load).transpose()?;
+    let specs = match &config {
+        Some(config) => copies::from_config(config, &args.copy)?,
+        None => copies::from_arguments(&args.repository)?,
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(ErrorKind::Internal, "start").from_source(&e))?;
+    let exit = runtime.block_on(go(args, config, specs));
+    // A drill that hangs in a library must not keep the command from ending.
+    runtime.shutdown_background();
+    exit
+}
+
+fn load(file: &Path) -> Result<Config> {
+    let text = config::read(file)?;
+    match config::load(&text, &file.display().to_string()) {
+        Ok(loaded) => {
+            if !loaded.warnings.is_empty() {
+                note(loaded.warnings.to_string());
+            }
+            Ok(loaded.config)
+        }
+        Err(problems) => {
+            note(problems.to_string());
+            Err(problems.as_error())
+        }
+    }
+}
+
+async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>) -> Result<Exit> {
+    let started = SystemClock.now();
+    let watch = Watch::unlimited();
+    stop::on_signal(&watch);
+    let request = request(&args, config.as_ref(), started)?;
+    let folder = state::folder(args.state.as_deref(), config.as_ref());
+
+    let locations: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.location.clone())).collect();
+    let opening = watch.within(request.limits.timeout.map(|t| t.0));
+    let copies = Arc::new(copies::open(specs, &opening).await);
+    let plan = plan(&args, config.as_ref(), &locations, &copies, &request)?;
+    if args.dry_run {
+        return dry_run(&args, &plan, &copies);
+    }
+
+    let run = state::run_id(started, request.seed);
+    let run_folder = state::of_run(&folder, &run);
+    let writer = Arc::new(Writer::create(&run_folder, Arc::new(SystemClock))?);
+    let mut sinks = Sinks::new(&args.sinks, config.as_ref())?;
+    sinks.report_beside(&run_folder);
+    sinks.covers_everything(covers_everything(&args));
+    sinks.preflight()?;
+    let memory = Memory::open(&folder)?;
+    let bench = bench(&args, config.as_ref(), &run, &copies, &writer, &memory, &sinks, &watch);
+
+    let sinks = Arc::new(Mutex::new(sinks));
+    let listening = Arc::clone(&sinks);
+    writer.listen(Box::new(move |record| {
+        listening.lock().unwrap_or_else(PoisonError::into_inner).accept(record);
+    }));
+    writer.write(Event::RunStarted {
+        run,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        command: command(request.seed),
+        plan: Box::new(plan.clone()),
+    })?;
+    if let Err(error) = run::run(&plan, &bench).await {
+        complain(&error);
+    }
+    let judgement = verdicts::judged(&run_folder)?;
+    remember(&run_folder, &judgement, &memory);
+    let mut sinks = sinks.lock().unwrap_or_else(PoisonError::into_inner);
+    Ok(sinks.finish(&judgement))
+}
+
+fn request(args: &RestoreTestArgs, config: Option<&Config>, now: Timestamp) -> Result<Request> {
+    let settings = config.map(|c| c.restore_test.clone()).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let at = args.at.as_deref().map(time).transpose()?;
+    Ok(Request {
+        seed: args.seed.unwrap_or_else(fresh_seed),
+        at: at.unwrap_or(now),
+        filter: Filter {
+            tags: args.tag.clone(),
+            hosts: args.host.clone(),
+            snapshots: args.snapshot.clone(),
+            all_snapshots: args.all_snapshots,
+            copies: args.copy.clone(),
+            targets: args.target.clone(),
+            pick: at.map_or(Pick::Latest, Pick::At),
+        },
+        limits: Limits {
+            jobs: args.jobs.map(usize::from).or(settings.jobs).unwrap_or(cores.min(4)),
+            scratch: args.scratch_limit.or(settings.scratch_limit),
+            timeout: args.timeout.or(settings.timeout).or(Some(TIMEOUT)),
+            keep: args.keep,
+        },
+        control: settings.control,
+    })
+}
+
+/// A time as people write it: RFC 3339, or a date with or without a time of day in this time zone.
+fn time(text: &str) -> Result<Timestamp> {
+    let zone = jiff::tz::TimeZone::system();
+    text.parse::<Timestamp>()
+        .or_else(|_| text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(zone)).map(|z| z.timestamp()))
+        .map_err(|e| {
+            Error::new(ErrorKind::Usage, format!("understand the time {text}"))
+                .from_source(&e)
+                .advise("write it like 2026-03-08T04:00:00Z or 2026-03-08")
+        })
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one seed of a run; it is printed and can be given again")]
+fn fresh_seed() -> u64 {
+    use rand::Rng as _;
+    // Short enough to be typed again.
+    u64::from(rand::rng().next_u32())
+}
+
+fn plan(
+    args: &RestoreTestArgs,
+    config: Option<&Config>,
+    locations: &[(CopyName, String)],
+    copies: &BTreeMap<CopyName, OpenCopy>,
+    request: &Request,
+) -> Result<Plan> {
+    let views: Vec<_> = locations
+        .iter()
+        .map(|(name, location)| CopyView {
+            name: name.clone(),
+            location: location.clone(),
+            inventory: copies
+                .get(name)
+                .and_then(|copy| copy.inventory.as_ref().ok())
+                .filter(|inventory| inventory.readable),
+        })
+        .collect();
+    let mut plan = planner::plan(config, &views, request)?;
+    if args.accept_recorded_owners {
+        for drill in plan.drills.iter_mut().chain(plan.control.as_mut().map(|c| &mut c.drill)) {
+            drill.probes.tree.owner = Proof::Recorded;
+        }
+    }
+    Ok(plan)
+}
+
+fn dry_run(args: &RestoreTestArgs, plan: &Plan, copies: &BTreeMap<CopyName, OpenCopy>) -> Result<Exit> {
+    let mut exit = if plan.drills.is_empty() { Exit::NothingSelected } else { Exit::Verified };
+    for (name, copy) in copies {
+        let problem = match &copy.inventory {
+            Ok(inventory) => inventory.findings.first().map(|f| format!("{}: {}", f.location, f.seen)),
+            Err(error) => Some(error.chain()),
+        };
+        if let Some(problem) = problem {
+            note(format!("copy {name}: {problem}"));
+            exit = exit.or(Exit::Inconclusive);
+        }
+    }
+    if args.sinks.json {
+        let text = serde_json::to_string_pretty(plan)
+            .map_err(|e| Error::new(ErrorKind::Internal, "print the plan").from_source(&e))?;
+        crate::print(&format!("{text}\n"));
+    } else {
+        crate::print(&firedrill_reports::console::render_plan(plan));
+    }
+    Ok(exit)
+}
+
+/// Whether this run looks at every tag of every copy, so that metrics of others may go.
+fn covers_everything(args: &RestoreTestArgs) -> bool {
+    args.copy.is_empty()
+        && args.target.is_empty()
+        && args.tag.is_empty()
+        && args.host.is_empty()
+        && args.snapshot.is_empty()
+        && args.at.is_none()
+}
+
+#[expect(clippy::too_many_arguments, reason = "this is where everything is wired together")]
+fn bench(
+    args: &RestoreTestArgs,
+    config: Option<&Config>,
+    run: &str,
+    copies: &Arc<BTreeMap<CopyName, OpenCopy>>,
+    writer: &Arc<Writer>,
+    memory: &Memory,
+    sinks: &Sinks,
+    watch: &Watch,
+) -> Bench {
+    let base = args
+        .scratch
+        .clone()
+        .or_else(|| config.and_then(|c| c.restore_test.scratch.clone()))
+        .unwrap_or_else(DirectoryScratch::default_base);
+    let scratch = DirectoryScratch::new(base, Arc::new(SystemClock));
+    // What an earlier run left behind would take the space that this one needs.
+    match scratch.sweep() {
+        Ok(swept) if !swept.removed.is_empty() => note(format!("swept {} leftovers of killed runs", swept.removed.len())),
+        Ok(_) => {}
+        Err(error) => complain(&error),
+    }
+    let memory = memory.clone();
+    let console = sinks.console();
+    Bench {
+        run: run.to_owned(),
+        copies: Arc::clone(copies),
+        scratch: Arc::new(scratch),
+        probes: Arc::new(firedrill_backends::probe::all()),
+        sabotage: Arc::new(control::damage_lease),
+        recall: Arc::new(move |copy, series| memory.get(copy, series)),
+        observe: Arc::new(move |drill, progress| console.watch(drill, progress)),
+        evidence: Arc::clone(writer),
+        watch: watch.clone(),
+    }
+}
+
+/// Keeps what was proven. A failure is told and changes nothing about the verdict.
+fn remember(run_folder: &Path, judgement: &firedrill_core::judge::Judgement, memory: &Memory) {
+    let kept = evidence::read(run_folder).and_then(|evidence| {
+        for baseline in learn(&evidence, judgement) {
+            memory.put(&baseline)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = kept {
+        complain(&error);
+    }
+}
+
+/// The command that repeats this run: as typed, without secrets in addresses, and with the seed.
+fn command(seed: u64) -> String {
+    let mut words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    if let Some(first) = words.first_mut() {
+        *first = "firedrill".to_owned();
+    }
+    if !words.iter().any(|word| word == "--seed" || word.starts_with("--seed=")) {
+        words.extend(["--seed".to_owned(), seed.to_string()]);
+    }
+    redact_urls(&shell_words::join(words))
+}

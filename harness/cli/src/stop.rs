@@ -1,0 +1,23 @@
+//! Ctrl-C and SIGTERM stop a run in good order: drills end, leases are released, evidence says why.
+
+use firedrill_core::watch::Watch;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Stops `watch` at the first signal. The listener ends with the runtime.
+pub(crate) fn on_signal(watch: &Watch) {
+    let watch = watch.clone();
+    tokio::spawn(async move {
+        let (Ok(mut interrupt), Ok(mut terminate)) =
+            (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+        else {
+            tracing::warn!("signals cannot be caught; a killed run is cleaned up by `firedrill sweep`");
+            return;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        crate::note("stopping: running drills are given up and cleaned up");
+        watch.stop();
+    });
+}
