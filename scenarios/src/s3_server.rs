@@ -1,1 +1,115 @@
-//! To come.
+//! An S3 server inside this process, on a folder, for tests and for the demo.
+//!
+//! It listens on loopback alone, checks signatures, and keeps each object as a file, so that a fault
+//! can be injected into what it serves by changing a file. It is s3s-fs: no versions, no storage
+//! classes, no policies.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use s3s::auth::SimpleAuth;
+use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s_fs::FileSystem;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// A running server; dropping it stops it.
+#[derive(Debug)]
+pub struct S3Server {
+    address: SocketAddr,
+    root: PathBuf,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl S3Server {
+    /// Starts a server for the buckets in `root`, on a free port of loopback, with one pair of keys.
+    pub fn start(root: &Path, access_key: &str, secret_key: &str) -> Result<Self> {
+        let files = FileSystem::new(root)
+            .map_err(|error| anyhow::anyhow!("failed to serve {}: {error:?}", root.display()))?;
+        let mut service = S3ServiceBuilder::new(files);
+        service.set_auth(SimpleAuth::from_single(access_key, secret_key));
+        let service = service.build();
+
+        let listener =
+            std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to listen on loopback")?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (stop, stopped) = watch::channel(false);
+        let thread = std::thread::Builder::new().name("s3-server".to_owned()).spawn(move || {
+            // It only fails to register its socket; clients then find nobody there.
+            let _ = runtime.block_on(serve(listener, service, stopped));
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        })?;
+        Ok(Self { address, root: root.to_owned(), stop, thread: Some(thread) })
+    }
+
+    /// Its address: `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Makes a bucket, which is a folder, and returns that folder. It may be there already.
+    pub fn create_bucket(&self, name: &str) -> Result<PathBuf> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        ensure!(!name.is_empty() && name.chars().all(plain), "{name:?} is no name for a bucket");
+        let folder = self.root.join(name);
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("failed to create bucket {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.stop.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // It panicked if this is an error; there is nothing left to stop then.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn serve(
+    listener: std::net::TcpListener,
+    service: S3Service,
+    mut stopped: watch::Receiver<bool>,
+) -> Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stopped.wait_for(|stop| *stop) => break,
+        };
+        let Ok((socket, _)) = accepted else {
+            // Out of file descriptors, for example: some connection will end.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let (service, mut stopped) = (service.clone(), stopped.clone());
+        connections.spawn(async move {
+            let mut connection =
+                std::pin::pin!(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                _ = stopped.wait_for(|stop| *stop) => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
+        });
+    }
+    // Requests that are being answered may end.
+    let _ = tokio::time::timeout(Duration::from_secs(2), async {
+        while connections.join_next().await.is_some() {}
+    })
+    .await;
+    Ok(())
+}
