@@ -56,7 +56,8 @@ impl JsonSchema for Span {
         json_schema!({
             "type": "string",
             "description": "A duration: a number with a unit, such as 90s, 15m, 26h, 7days, or several of them: 1h 30m.",
-            "pattern": r"^\s*([0-9]+\s*[A-Za-zµ]+\s*)+$"
+            "pattern": r"^\s*([0-9]+\s*[A-Za-zµ]+\s*)+$",
+            "format": "span"
         })
     }
 }
@@ -113,6 +114,7 @@ impl JsonSchema for Size {
             "type": ["string", "integer"],
             "description": "A number of bytes, plain or with a unit: 4096, 500MB, 10GiB.",
             "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*[A-Za-z]*\s*$",
+            "format": "size",
             "minimum": 0
         })
     }

@@ -1,0 +1,237 @@
+//! When something runs: cron expressions and time zones.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use croner::parser::{CronParser, Seconds, Year};
+use jiff::civil::{DateTime, date};
+use jiff::tz::TimeZone;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::units::Span;
+
+/// Occurrences that are looked at to find the longest gap. Enough for a job that runs each minute of
+/// the working hours to reach a week-end, and bounded for all others.
+const OCCURRENCES_MAX: usize = 1000;
+/// Days that are looked at, at most, unless the schedule is rarer than that.
+const DAYS_MAX: i32 = 400;
+
+/// A cron expression of five fields: minute, hour, day of month, month, day of week.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cron {
+    text: String,
+    gap: Option<Span>,
+}
+
+impl Cron {
+    /// The longest time between two runs, by the wall clock (a change to or from summer time is not
+    /// counted: it would add an hour to each promise). `None` when it runs only once.
+    pub fn longest_gap(&self) -> Option<Span> {
+        self.gap
+    }
+
+    /// The expression as typed.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl FromStr for Cron {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim();
+        let fields = trimmed.split_whitespace().count();
+        if fields != 5 && !trimmed.starts_with('@') {
+            return Err(format!(
+                "it has {fields} field{}, and five are needed: minute, hour, day of month, month, day of week",
+                if fields == 1 { "" } else { "s" }
+            ));
+        }
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let cron = parser.parse(trimmed).map_err(|_| culprit(&parser, trimmed))?;
+        // A Friday, so that the first week-end is near.
+        let start = date(2027, 1, 1).at(0, 0, 0, 0);
+        let Ok(first) = cron.find_next_occurrence(&start, true) else {
+            return Err("no such moment ever comes".to_owned());
+        };
+        Ok(Self { text: trimmed.to_owned(), gap: longest_gap(&cron, first) })
+    }
+}
+
+/// Which field of a refused expression is wrong.
+fn culprit(parser: &CronParser, text: &str) -> String {
+    const FIELDS: [&str; 5] = [
+        "a minute (0 to 59)",
+        "an hour (0 to 23)",
+        "a day of the month (1 to 31)",
+        "a month (1 to 12, JAN to DEC)",
+        "a day of the week (0 to 7, SUN to SAT)",
+    ];
+    if text.starts_with('@') {
+        return "the words are @hourly, @daily, @weekly, @monthly and @yearly".to_owned();
+    }
+    for (i, (field, meaning)) in text.split_whitespace().zip(FIELDS).enumerate() {
+        let mut alone = ["*"; 5];
+        if let Some(place) = alone.get_mut(i) {
+            *place = field;
+        }
+        if parser.parse(&alone.join(" ")).is_err() {
+            return format!("`{field}` is not {meaning}");
+        }
+    }
+    "it is not one that cron knows".to_owned()
+}
+
+fn longest_gap(cron: &croner::Cron, first: DateTime) -> Option<Span> {
+    let mut longest: Option<Duration> = None;
+    let mut now = first;
+    for _ in 0..OCCURRENCES_MAX {
+        let Ok(next) = cron.find_next_occurrence(&now, false) else { break };
+        if let Ok(gap) = Duration::try_from(next.duration_since(now)) {
+            longest = longest.max(Some(gap));
+        }
+        now = next;
+        if now.duration_since(first).as_hours() > i64::from(DAYS_MAX) * 24 {
+            break;
+        }
+    }
+    longest.map(Span)
+}
+
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl Serialize for Cron {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Cron {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Cron {
+    fn schema_name() -> Cow<'static, str> {
+        "Cron".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "cron",
+            "description": "A cron expression of five fields, in quotes: minute, hour, day of month, month, day of week.",
+            "examples": ["20 * * * *", "10 0-1,4-23 * * *", "0 4 * * SUN"]
+        })
+    }
+}
+
+/// A time zone of the IANA database, for example `Europe/Zurich`; default `UTC`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timezone(TimeZone, String);
+
+impl Timezone {
+    /// The time zone.
+    pub fn get(&self) -> &TimeZone {
+        &self.0
+    }
+}
+
+impl Default for Timezone {
+    fn default() -> Self {
+        Self(TimeZone::UTC, "UTC".to_owned())
+    }
+}
+
+impl FromStr for Timezone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        TimeZone::get(text)
+            .map(|zone| Self(zone, text.to_owned()))
+            .map_err(|_| format!("`{text}` is not a known time zone"))
+    }
+}
+
+impl fmt::Display for Timezone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+
+impl Serialize for Timezone {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timezone {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Timezone {
+    fn schema_name() -> Cow<'static, str> {
+        "Timezone".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "timezone",
+            "description": "A time zone of the IANA database.",
+            "examples": ["UTC", "Europe/Zurich", "America/New_York"]
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cron, Timezone};
+
+    fn hours(cron: &str) -> f64 {
+        cron.parse::<Cron>().unwrap().longest_gap().unwrap().seconds() / 3600.0
+    }
+
+    #[test]
+    fn the_longest_gap_is_what_an_rpo_has_to_bear() {
+        assert_eq!(hours("20 * * * *"), 1.0);
+        assert_eq!(hours("10 0-1,4-23 * * *"), 3.0);
+        assert_eq!(hours("0 4 * * SUN"), 168.0);
+        assert_eq!(hours("0 4 1 * *"), 31.0 * 24.0);
+        assert_eq!(hours("* 9-16 * * MON-FRI"), 64.0 + 1.0 / 60.0);
+        assert_eq!(hours("@daily"), 24.0);
+    }
+
+    #[test]
+    fn what_is_not_cron_is_refused_with_the_reason() {
+        for (text, reason) in [
+            ("20 * * *", "it has 4 fields"),
+            ("0 20 * * * *", "it has 6 fields"),
+            ("61 * * * *", "`61` is not a minute"),
+            ("0 4 * * SUNDAY-MOON", "`SUNDAY-MOON` is not a day of the week"),
+            ("@fortnightly", "the words are @hourly"),
+            ("0 0 30 2 *", "no such moment ever comes"),
+            ("", "it has 0 fields"),
+        ] {
+            let error = text.parse::<Cron>().unwrap_err();
+            assert!(error.contains(reason), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn time_zones_are_those_of_the_database() {
+        assert!("Europe/Zurich".parse::<Timezone>().is_ok());
+        assert!("Europe/Zurick".parse::<Timezone>().is_err());
+    }
+}

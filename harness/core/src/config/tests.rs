@@ -1,0 +1,407 @@
+//! Every mistake has a test that shows what a person reads.
+
+use super::{load, schema};
+use crate::config::{Loaded, Severity};
+
+const GOOD: &str = r#"
+# yaml-language-server: $schema=firedrill.schema.json
+version: 1
+timezone: Europe/Zurich
+copies:
+  - name: primary
+    repository: rest:http://rest-server.backup.svc:8000/
+    password_env: RESTIC_PASSWORD
+  - name: mirror
+    role: mirror
+    repository: s3:s3.example.com/bucket/prefix
+    options: {region: eu-central-2, path_style: true}
+targets:
+  - name: grafana
+    tag: grafana
+    host: [grafana, grafana-2]
+    paths: [/backup/grafana]
+    schedule: "20 * * * *"
+    objectives: &hourly {rpo: 2h, rto: 30m}
+    expect:
+      files_min: 10
+      bytes_min: 1MiB
+      sqlite:
+        - path: grafana.db
+          tables: [dashboard]
+          rows_min: {dashboard: 1}
+          queries: [{sql: "SELECT count(*) > 0 FROM user", equals: "1"}]
+    probes: {shape: {files_drop_max_ratio: 0.1}}
+  - name: host-config
+    host: node01
+    paths: [/home, /etc]
+    objectives: *hourly
+probes:
+  shape: {bytes_drop_max_ratio: 0.2, history: 5}
+restore_test: {jobs: 2, scratch: /scratch, scratch_limit: 50GiB, timeout: 2h, schedule: "0 4 * * SUN"}
+sinks:
+  json: out/run.json
+  junit: out/run.xml
+  pushgateway: {url: "http://pushgateway:9091", instance: weekly}
+state: /var/lib/firedrill
+"#;
+
+fn loaded(text: &str) -> Loaded {
+    load(text, "firedrill.yaml").unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// What a person reads about `text`, errors or warnings.
+fn told(text: &str) -> String {
+    match load(text, "firedrill.yaml") {
+        Ok(loaded) if loaded.warnings.is_empty() => panic!("nothing is wrong with\n{text}"),
+        Ok(loaded) => loaded.warnings.to_string(),
+        Err(problems) => problems.to_string(),
+    }
+}
+
+/// A config with one copy, then `rest`.
+fn with(rest: &str) -> String {
+    format!("version: 1\ncopies: [{{name: primary, repository: /srv/restic}}]\n{rest}\n")
+}
+
+/// A config with one copy and one target that has `keys`.
+fn target(keys: &str) -> String {
+    with(&format!("targets:\n  - name: grafana\n    {}", keys.replace('\n', "\n    ")))
+}
+
+/// A config with one copy that has `keys`.
+fn copy(keys: &str) -> String {
+    format!("version: 1\ncopies:\n  - name: primary\n    {}\n", keys.replace('\n', "\n    "))
+}
+
+fn gallery(cases: &[(&str, String)]) -> String {
+    let mut shown = String::new();
+    for (title, text) in cases {
+        shown.push_str(&format!("=== {title}\n{}\n\n", told(text)));
+    }
+    shown
+}
+
+#[test]
+fn a_good_config_has_no_problems() {
+    let Loaded { config, warnings } = loaded(GOOD);
+    assert!(warnings.is_empty(), "{warnings}");
+    assert_eq!(config.copies.len(), 2);
+    assert_eq!(config.targets[0].hosts(), ["grafana", "grafana-2"]);
+    assert_eq!(config.targets[1].objectives, config.targets[0].objectives, "the alias repeats the value");
+    assert_eq!(config.targets[1].series().to_string(), "node01:/etc,/home");
+    assert_eq!(config.restore_test_interval().unwrap().to_string(), "7days");
+}
+
+#[test]
+fn a_target_overrides_only_the_thresholds_that_it_names() {
+    let config = loaded(GOOD).config;
+    let shape = config.target_probes(&config.targets[0]).shape;
+    assert_eq!(shape.files_drop_max_ratio, 0.1, "its own");
+    assert_eq!(shape.bytes_drop_max_ratio, 0.2, "the one for all targets");
+    assert_eq!(shape.history, 5, "the one for all targets");
+    assert_eq!(shape.entropy_jump_max_ratio, 0.3, "the default");
+    assert_eq!(config.target_probes(&config.targets[1]).shape, config.probes.shape);
+}
+
+#[test]
+fn a_loaded_config_can_be_written_and_loaded_again() {
+    let config = loaded(GOOD).config;
+    let text = serde_json::to_string_pretty(&config).unwrap();
+    assert_eq!(loaded(&text).config, config, "JSON is YAML");
+}
+
+#[test]
+fn the_schema_is_one_that_editors_understand() {
+    let schema = schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["title"], "firedrill.yaml");
+    let text = schema.to_string();
+    assert!(!text.contains("\"null\""), "an absent key is not null");
+    assert!(
+        !text.contains("\"oneOf\"") && !text.contains("\"anyOf\""),
+        "no choice is more than a list of words"
+    );
+    let mut undocumented = Vec::new();
+    for (owner, rule) in schema["$defs"].as_object().unwrap() {
+        let Some(properties) = rule.get("properties").and_then(|p| p.as_object()) else { continue };
+        assert_eq!(rule["additionalProperties"], false, "{owner}");
+        undocumented.extend(
+            properties
+                .iter()
+                .filter(|(_, p)| p.get("description").is_none())
+                .map(|(k, _)| format!("{owner}.{k}")),
+        );
+    }
+    assert!(undocumented.is_empty(), "without description: {undocumented:?}");
+}
+
+#[test]
+fn all_mistakes_are_told_at_once() {
+    let text = r#"version: 1
+copies:
+  - name: primary
+    repositry: /srv/restic
+    role: mirrored
+  - name: primary
+    repository: sftp:host:/srv
+    password_file: /a
+    password_env: B
+targets:
+  - name: grafana
+    tag: grafana
+    shedule: "20 * * * *"
+    objectives: {rpo: 26, rto: 30x}
+    copies: [primry]
+  - name: emby
+    tag: 42
+    schedule: "0 20 * * * *"
+    paths: backup/emby
+timezone: Europe/Zurick
+sinks: {json: out.json, html: ./out.json}
+"#;
+    insta::assert_snapshot!("all_at_once", told(text));
+}
+
+#[test]
+fn mistakes_of_syntax() {
+    let deep = format!("version: {}1{}", "[".repeat(40), "]".repeat(40));
+    let dashes = format!("copies:\n{}x\n", "- ".repeat(100_000));
+    let aliases =
+        (1..2000).fold("a0: &a0 [x]\n".to_owned(), |text, i| format!("{text}a{i}: &a{i} [*a{}]\n", i - 1));
+    let bomb = (1..9).fold("a0: &a0 [x]\n".to_owned(), |text, i| {
+        format!("{text}a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "))
+    });
+    insta::assert_snapshot!(
+        "syntax",
+        gallery(&[
+            ("empty", String::new()),
+            ("only a comment", "# nothing here\n".to_owned()),
+            ("a list", "- a\n- b\n".to_owned()),
+            ("a text", "just a text\n".to_owned()),
+            ("tab", "version: 1\ncopies:\n\t- name: a\n".to_owned()),
+            ("unquoted cron", target("tag: grafana\nschedule: */20 * * * *")),
+            ("open quote", "version: 1\nstate: \"/var/lib\ncopies: []\n".to_owned()),
+            ("open bracket", "version: 1\ncopies: [a\ntargets: []\n".to_owned()),
+            ("bad indentation", "version: 1\ncopies:\n  - name: a\n   repository: b\n".to_owned()),
+            ("colon in a text", "version: 1\nstate: a: b\n".to_owned()),
+            ("duplicate keys", with("state: /a\nstate: /b\nsinks: {json: a, json: b}")),
+            ("two documents", with("---\nversion: 1")),
+            ("tag", with("state: !!str 5")),
+            ("unknown alias", with("state: *nowhere")),
+            ("alias inside itself", with("state: &a [*a]")),
+            ("list as key", with("? [a, b]\n: c")),
+            ("merge key", target("tag: grafana\nobjectives: {<<: {rpo: 1h}}")),
+            ("too deep", deep),
+            ("much too deep", dashes.chars().take(500).collect()),
+            ("deep by aliases", aliases),
+            ("too many by aliases", bomb),
+        ])
+    );
+    assert!(load(&dashes, "x").is_err(), "and does not overflow the stack");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_refused() {
+    let text = format!("version: 1\n# {}\n", "x".repeat(1 << 20));
+    insta::assert_snapshot!("too_large", told(&text));
+}
+
+#[test]
+fn mistakes_of_shape() {
+    insta::assert_snapshot!(
+        "shape",
+        gallery(&[
+            ("no version", "copies: [{name: a, repository: /a}]\n".to_owned()),
+            ("another version", "version: 2\ncopies: [{name: a, repository: /a}]\n".to_owned()),
+            ("version as text", "version: \"1\"\ncopies: [{name: a, repository: /a}]\n".to_owned()),
+            ("no copies", "version: 1\n".to_owned()),
+            ("empty copies", "version: 1\ncopies: []\n".to_owned()),
+            ("missing keys of a copy", "version: 1\ncopies:\n  - role: mirror\n".to_owned()),
+            ("a copy that is a text", "version: 1\ncopies: [/srv/restic]\n".to_owned()),
+            ("key at the wrong level", target("tag: grafana\nrpo: 1h")),
+            ("top-level key further in", target("tag: grafana\nsinks: {}")),
+            ("unknown without a likeness", target("tag: grafana\ncolour: red")),
+            ("secret in the file", copy("repository: /srv\npassword: hunter2")),
+            ("secret instead of a variable", copy("repository: /srv\npassword_env: hunter-2!")),
+            ("number instead of a variable", copy("repository: /srv\npassword_env: 31337")),
+            ("empty values", target("tag: grafana\nobjectives:\n  rpo:\nhost:")),
+            ("number as tag", target("tag: 42")),
+            ("boolean as tag", target("tag: true")),
+            ("text as list", target("tag: grafana\npaths: /backup")),
+            ("text as number", target("tag: grafana\nexpect: {files_min: \"10\"}")),
+            ("negative number", target("tag: grafana\nexpect: {files_min: -1}")),
+            ("text as boolean", with("restore_test: {control: yes}")),
+            ("text as mapping", target("tag: grafana\nobjectives: 2h")),
+            ("duration without unit", target("tag: grafana\nobjectives: {rpo: 26}")),
+            ("quoted duration without unit", target("tag: grafana\nobjectives: {rpo: \"26\"}")),
+            ("duration with a wrong unit", target("tag: grafana\nobjectives: {rpo: 2 fortnights}")),
+            ("size with a wrong unit", with("restore_test: {scratch_limit: 50 gigs}")),
+            ("size as a list", with("restore_test: {scratch_limit: [50]}")),
+            ("cron with six fields", target("tag: grafana\nschedule: \"0 20 * * * *\"")),
+            ("cron out of range", target("tag: grafana\nschedule: \"61 * * * *\"")),
+            ("cron that never comes", target("tag: grafana\nschedule: \"0 0 30 2 *\"")),
+            ("cron in words", target("tag: grafana\nschedule: hourly")),
+            ("unknown time zone", with("timezone: europe/zurik")),
+            ("unknown role", copy("repository: /srv\nrole: replica")),
+            ("unknown kind", target("kind: valero")),
+            ("ratio in percent", with("probes: {shape: {files_drop_max_ratio: 30}}")),
+            ("no jobs", with("restore_test: {jobs: 0}")),
+            ("bad name", "version: 1\ncopies: [{name: \"a::b\", repository: /a}]\n".to_owned()),
+            ("long name", format!("version: 1\ncopies: [{{name: {}, repository: /a}}]\n", "a".repeat(64))),
+            ("empty text", target("tag: \"\"")),
+        ])
+    );
+}
+
+#[test]
+fn mistakes_of_meaning_in_copies() {
+    insta::assert_snapshot!(
+        "copies",
+        gallery(&[
+            (
+                "two of one name",
+                "version: 1\ncopies:\n  - {name: a, repository: /a}\n  - {name: a, repository: /b}\n"
+                    .to_owned()
+            ),
+            (
+                "two of one place",
+                "version: 1\ncopies:\n  - {name: a, repository: /a}\n  - {name: b, repository: /a/}\n"
+                    .to_owned()
+            ),
+            ("reserved name", "version: 1\ncopies: [{name: control, repository: /a}]\n".to_owned()),
+            (
+                "three passwords",
+                copy("repository: /srv\npassword_file: /a\npassword_env: B\npassword_command: c")
+            ),
+            ("rest without URL", copy("repository: rest:server:8000")),
+            ("s3 as the AWS command writes it", copy("repository: s3://bucket/prefix")),
+            ("s3 without bucket", copy("repository: s3:https://s3.example.com")),
+            ("plain URL", copy("repository: https://server/restic")),
+            ("sftp", copy("repository: sftp:host:/srv")),
+            ("local", copy("repository: local:/srv")),
+            ("home folder", copy("repository: ~/restic")),
+            ("credentials in the URL", copy("repository: rest:http://me:hunter2@server:8000/")),
+            (
+                "credentials in a URL that is wrong besides",
+                copy("repository: http://me:hunter2@server:8000/")
+            ),
+            (
+                "options of another scheme",
+                copy("repository: /srv\noptions: {region: eu, username_env: A, password_env: B}")
+            ),
+            ("half of the credentials", copy("repository: rest:http://server/\noptions: {username_env: A}")),
+            ("CA without TLS", copy("repository: rest:http://server/\nca_cert: /ca.pem")),
+        ])
+    );
+}
+
+#[test]
+fn mistakes_of_meaning_in_targets() {
+    let two = |a: &str, b: &str| with(&format!("targets:\n  - {{name: a, {a}}}\n  - {{name: b, {b}}}"));
+    insta::assert_snapshot!(
+        "targets",
+        gallery(&[
+            ("two of one name", with("targets: [{name: a, tag: a}, {name: a, tag: b}]")),
+            ("no selector", target("objectives: {rpo: 1h}")),
+            ("host alone", target("host: node01")),
+            ("paths alone", target("paths: [/etc]")),
+            ("several hosts without a tag", target("host: [a, b]\npaths: [/etc]")),
+            ("the same tag", two("tag: x", "tag: x, host: h")),
+            ("the same host and paths", two("host: h, paths: [/a, /b]", "host: h, paths: [/b, /a]")),
+            ("relative path", target("tag: grafana\npaths: [backup/grafana]")),
+            ("comma in a tag", target("tag: a,b")),
+            ("unknown copy", target("tag: grafana\ncopies: [primry, elsewhere, primary, primary]")),
+            ("copy of another kind", target("kind: etcd\ncopies: [primary]")),
+            ("no copy of the kind", target("kind: etcd")),
+            (
+                "an rpo that cannot be kept",
+                target("tag: grafana\nschedule: \"10 0-1,4-23 * * *\"\nobjectives: {rpo: 2h}")
+            ),
+            ("no time at all", target("tag: grafana\nobjectives: {rpo: 0s}")),
+            ("months", target("tag: grafana\nobjectives: {rto: 30M}")),
+            ("canary without key", target("tag: grafana\nexpect: {canary: required}")),
+            ("sqlite without path", target("tag: grafana\nexpect: {sqlite: [{tables: [a]}]}")),
+            (
+                "query that writes",
+                target(
+                    "tag: grafana\nexpect: {sqlite: [{path: a.db, queries: [{sql: DROP TABLE a, equals: \"\"}]}]}"
+                )
+            ),
+        ])
+    );
+}
+
+#[test]
+fn mistakes_of_meaning_elsewhere() {
+    insta::assert_snapshot!(
+        "elsewhere",
+        gallery(&[
+            ("two sinks, one file", with("sinks: {json: out/a, junit: ./out//a}")),
+            ("a folder as file", with("sinks: {json: out/}")),
+            ("gateway without scheme", with("sinks: {pushgateway: {url: \"pushgateway:9091\"}}")),
+            (
+                "gateway with path",
+                with("sinks: {pushgateway: {url: \"http://pushgateway:9091/metrics/job/x\"}}")
+            ),
+            (
+                "gateway with credentials",
+                with("sinks: {pushgateway: {url: \"http://me:hunter2@pushgateway:9091\"}}")
+            ),
+            ("user without password", with("sinks: {pushgateway: {url: \"http://p:9091\", username: me}}")),
+            ("two keys", with("canary: {key_file: /a, key_env: B}")),
+            ("scratch at the root", with("restore_test: {scratch: /}")),
+            ("no room", with("restore_test: {scratch_limit: 0}")),
+        ])
+    );
+}
+
+#[test]
+fn no_secret_is_shown() {
+    for text in [
+        copy("repository: rest:http://me:hunter2@server:8000/"),
+        copy("repository: http://me:hunter2@server:8000/"),
+        copy("repository: sftp:http://me:hunter2@x"),
+        copy("repository: /srv\npassword: hunter2"),
+        copy("repository: /srv\noptions: {region: 5, secret_access_key: hunter2, x: 1}"),
+        copy("repository: /srv\npassword_env: hunter2-is-my-password"),
+        copy(
+            "repository: rest:http://a/\noptions: {x: 1, username_env: hunter2-, password_env: \"hunter2 \", y: 1}",
+        ),
+        with("sinks: {pushgateway: {url: \"http://me:hunter2@pushgateway:9091\", job: \"\"}}"),
+    ] {
+        let shown = told(&text);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn problems_come_in_the_order_of_the_text_and_are_bounded() {
+    let text = with(&(0..500).map(|i| format!("x{i}: 1\n")).collect::<String>());
+    let problems = load(&text, "firedrill.yaml").unwrap_err();
+    assert_eq!(problems.list().len(), 100);
+    assert!(problems.list().windows(2).all(|w| w[0].line <= w[1].line));
+    assert!(problems.list().iter().all(|p| p.severity == Severity::Error));
+    assert!(problems.summary().contains("400 more"), "{}", problems.summary());
+}
+
+proptest::proptest! {
+    /// Whatever is in the file, loading it ends with a config or with at least one problem.
+    #[test]
+    fn no_text_breaks_the_loader(text in "[a-z0-9:\\-\\[\\]{}&*!?|>'\"#%@,. \\n\\t~<]{0,200}") {
+        if let Err(problems) = load(&text, "x") {
+            proptest::prop_assert!(problems.any_error());
+            proptest::prop_assert!(!problems.to_string().is_empty());
+        }
+    }
+
+    /// A config that is damaged at one place is refused or accepted, with places inside the text.
+    #[test]
+    fn a_damaged_config_does_not_break_the_loader(at in 0..GOOD.len(), with in "[:\\-\\[{&*'\"\\t\\n a]{0,3}", cut in 0..20usize) {
+        let end = (at + cut).min(GOOD.len());
+        let text = format!("{}{with}{}", &GOOD[..at], &GOOD[end..]);
+        if let Err(problems) = load(&text, "x") {
+            let lines = text.lines().count() + 1;
+            proptest::prop_assert!(problems.list().iter().all(|p| p.line >= 1 && p.line <= lines && p.column >= 1));
+        }
+    }
+}
