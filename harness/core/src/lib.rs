@@ -5,7 +5,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`config`] | what a person typed, and every mistake in it |
-//! | [`plan`] | what will be restored, from where, and how it is examined |
+//! | [`plan`], [`planner`] | what will be restored, from where, and how it is examined; and the choice of it |
 //! | [`ports`] | the traits that adapters implement |
 //! | [`run`] | drills a plan and emits events |
 //! | [`event`], [`evidence`] | timestamped facts, and the chained file that keeps them |
@@ -25,6 +25,7 @@ pub mod judge;
 pub mod manifest;
 pub mod memory;
 pub mod plan;
+pub mod planner;
 pub mod ports;
 pub mod progress;
 pub mod run;

@@ -287,7 +287,7 @@ fn resolve<'s>(schema: &'s Value, rule: &'s Value) -> &'s Value {
 }
 
 /// The word that was probably meant.
-pub(super) fn closest<'w>(typed: &str, known: &[&'w str]) -> Option<&'w str> {
+pub(crate) fn closest<'w>(typed: &str, known: &[&'w str]) -> Option<&'w str> {
     let typed = typed.to_lowercase().replace('-', "_");
     let score = |word: &str| {
         let word = word.to_lowercase();

@@ -29,6 +29,8 @@ pub mod units;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use explain::closest;
+
 pub use copies::{BackupKind, CopyConfig, CopyOptions, Role};
 pub use load::{Loaded, load, read};
 pub use model::{Canary, Config, OneOrMany, RestoreTest, TargetConfig};

@@ -138,7 +138,11 @@ impl TargetConfig {
         }
         match (self.kind, self.hosts().first(), &self.paths) {
             (BackupKind::Restic, Some(host), Some(paths)) => {
-                let mut paths = paths.clone();
+                let trim = |path: &String| match path.trim_end_matches('/') {
+                    "" => "/".to_owned(),
+                    path => path.to_owned(),
+                };
+                let mut paths: Vec<String> = paths.iter().map(trim).collect();
                 paths.sort();
                 Series::Untagged { host: host.clone(), paths }
             }

@@ -1,0 +1,26 @@
+//! The negative control: the smallest snapshot with content, restored once more and damaged.
+
+use crate::config::settings::Objectives;
+use crate::plan::{Control, Drill, DrillName};
+use crate::seed;
+
+/// What the name of the control drill starts with, in place of a copy.
+const PREFIX: &str = "control";
+
+pub(super) fn control(drills: &[Drill], run_seed: u64) -> Option<Control> {
+    let chosen = drills
+        .iter()
+        .filter_map(|drill| Some((drill, drill.selection.snapshot()?)))
+        .filter(|(_, s)| s.bytes != Some(0) && s.files != Some(0))
+        // Of unknown size only when no size is known; the seed decides among equals.
+        .min_by_key(|(d, s)| (s.bytes.unwrap_or(u64::MAX), seed::child(run_seed, &d.name.0), &d.name))?
+        .0;
+    let rest = chosen.name.0.split_once("::").map_or(chosen.name.0.as_str(), |(_, rest)| rest);
+    let mut name = DrillName(format!("{PREFIX}::{rest}"));
+    while drills.iter().any(|d| d.name == name) {
+        name.0.push('~');
+    }
+    let seed = seed::child(run_seed, &name.0);
+    let drill = Drill { name, objectives: Objectives::default(), seed, ..chosen.clone() };
+    Some(Control { of: chosen.name.clone(), drill })
+}
