@@ -2,6 +2,7 @@
 //!
 //! They look at files that git knows and at `cargo metadata`, so a rule holds for code that nobody has
 //! written yet. An exception stands in a list here, with its reason.
+#![cfg(test)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
