@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::awkward::{self, Bytes};
 use crate::support::compare::{Allow, assert_same_tree};
-use crate::support::firedrill::{can_do_better_than_restic, restore_with_firedrill};
+use crate::support::firedrill::{restore_with_firedrill};
 use crate::support::restic::{Access, Repository, Restic};
 use crate::support::tools::Workplace;
 
@@ -127,9 +127,6 @@ fn holes_stay_holes() {
 /// is too long for any system call here.
 #[test]
 fn paths_that_become_too_long_in_scratch() {
-    if !can_do_better_than_restic() {
-        return;
-    }
     let place = Workplace::new();
     let Some((repository, _)) = small(&place) else { return };
     let source = place.folder("d");

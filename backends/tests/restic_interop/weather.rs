@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::awkward::Bytes;
 use crate::support::compare::Allow;
 use crate::support::faulty_server::{Fault, FaultyServer, Rule};
-use crate::support::firedrill::{Outcome, can_do_better_than_restic, restore_with_firedrill};
+use crate::support::firedrill::{Outcome, restore_with_firedrill};
 use crate::support::rest_server::{RestServer, Setup};
 use crate::support::restic::{Access, Repository, Restic};
 use crate::support::tools::Workplace;
@@ -75,9 +75,6 @@ fn bytes_are_wrong_once_in_every_pack() {
 /// Nothing may look restored when the bytes were always wrong.
 #[test]
 fn bytes_are_always_wrong() {
-    if !can_do_better_than_restic() {
-        return;
-    }
     let rule = Rule::always("/data/", Fault::WrongBytes);
     let Some((outcome, differences, _)) = restore_in(&[rule]) else { return };
     assert!(!outcome.is_clean());
@@ -87,9 +84,6 @@ fn bytes_are_always_wrong() {
 /// Storage that refuses packs for ever says nothing about what is in them.
 #[test]
 fn packs_are_refused() {
-    if !can_do_better_than_restic() {
-        return;
-    }
     for fault in [Fault::Status(403), Fault::Status(500)] {
         let Some((outcome, differences, took)) = restore_in(&[Rule::always("/data/", fault)]) else { return };
         assert!(!outcome.is_clean(), "{fault:?}");
@@ -100,9 +94,6 @@ fn packs_are_refused() {
 
 #[test]
 fn lengths_are_always_wrong() {
-    if !can_do_better_than_restic() {
-        return;
-    }
     for by in [1000, -1000] {
         let rule = Rule::always("/data/", Fault::WrongLength(by));
         let Some((outcome, _, took)) = restore_in(&[rule]) else { return };
@@ -113,9 +104,6 @@ fn lengths_are_always_wrong() {
 
 #[test]
 fn packs_never_arrive() {
-    if !can_do_better_than_restic() {
-        return;
-    }
     let Some((outcome, _, took)) = restore_in(&[Rule::always("/data/", Fault::Hang)]) else { return };
     assert!(!outcome.is_clean());
     assert!(took < Duration::from_secs(120), "took {took:?}");

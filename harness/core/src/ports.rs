@@ -91,13 +91,16 @@ pub trait Repository: Send + Sync {
     fn restore(&self, orders: &[Order<'_>]) -> Vec<Result<Restored>>;
 }
 
+/// Gives a place back: with `true` it is kept, and its whereabouts are returned.
+type Release = Box<dyn FnOnce(bool) -> Result<Option<String>> + Send + Sync>;
+
 /// A place that one drill may write to, until it is released or expires. A lease is the only thing that
 /// one can restore into or inject a fault into.
 pub struct Lease {
     id: String,
     data: std::path::PathBuf,
     work: std::path::PathBuf,
-    release: Option<Box<dyn FnOnce(bool) -> Result<Option<String>> + Send + Sync>>,
+    release: Option<Release>,
 }
 
 impl Lease {

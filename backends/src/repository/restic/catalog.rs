@@ -26,6 +26,9 @@ const INDEX_MAX: u64 = 1 << 30;
 /// Findings of one kind about a whole repository; the rest is counted in one more.
 const SAME_FINDINGS_MAX: usize = 50;
 
+/// What a file is expected to be that was listed and then not found.
+const GONE_EXPECTED: &str = "a file that is listed";
+
 /// What opening found.
 pub(super) struct Opened {
     pub(super) repository: String,
@@ -155,8 +158,6 @@ fn nothing_there(store: &Store) -> Result<bool> {
         match store.list(kind) {
             Ok(files) if files.is_empty() => {}
             Ok(_) => return Ok(false),
-            // An HTTP server answers 404 for a folder that does not exist.
-            Err(error) if error.chain().contains("404") => {}
             Err(error) => return Err(error),
         }
     }
@@ -204,6 +205,7 @@ fn read_all<T: DeserializeOwned + Send>(
         watch.check()?;
         let bytes = match store.read_named(kind, id, *size)? {
             Content::Good(bytes) => bytes,
+            Content::Gone => return Ok(Err(Finding::damage(code, name(kind, id), GONE_EXPECTED, "it is not there"))),
             Content::Damaged(seen, _) => {
                 return Ok(Err(Finding::damage(code, name(kind, id), "content that fits its name", seen)));
             }
@@ -221,6 +223,11 @@ fn read_all<T: DeserializeOwned + Send>(
             Ok(file) => all.files.push(file),
             Err(finding) => all.findings.push(finding),
         }
+    }
+    if all.findings.iter().any(|f| f.expected == GONE_EXPECTED) {
+        // What retention removed between listing and reading is not listed any more.
+        let still: std::collections::HashSet<_> = store.list(kind)?.into_iter().map(|(id, _)| name(kind, &id)).collect();
+        all.findings.retain(|f| f.expected != GONE_EXPECTED || still.contains(&f.location));
     }
     all.findings = bounded(all.findings);
     Ok(all)

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use super::catalog::{Catalog, Pack, Place};
 use super::crypto::{OVERHEAD, decompress};
 use super::pool;
-use super::store::{Store, name};
+use super::store::{Store, Unread, name};
 
 /// At most this much is read at a time, unless a single blob is larger.
 const RANGE_MAX: u32 = 8 << 20;
@@ -156,15 +156,13 @@ impl Fetch<'_> {
         let start = Instant::now();
         let bytes = match self.store.read_pack(&pack.id, job.offset, job.length) {
             Ok(bytes) => bytes,
-            Err(error) if cold(&error.chain()) => {
+            Err(Unread::Damage(why)) => {
                 for (_, digest) in &job.blobs {
-                    let why =
-                        format!("{} is in cold storage and cannot be read", name(FileType::Pack, &pack.id));
                     deliver.deliver(digest, Err(&why))?;
                 }
                 return Ok(None);
             }
-            Err(error) => return Err(error),
+            Err(Unread::Trouble(error)) => return Err(error),
         };
         let misnamed = job.whole && hex::encode(Sha256::digest(&bytes)) != pack.id.to_hex().as_str();
         self.times.add(start.elapsed(), Duration::ZERO);
@@ -205,7 +203,9 @@ impl Fetch<'_> {
                     Ok(content) => return Ok(content),
                     Err(why) => reason = self.describe(place, digest, &why),
                 },
-                Err(error) => reason = self.describe(place, digest, &error.chain()),
+                Err(Unread::Damage(why)) => reason = self.describe(place, digest, &why),
+                // The first read said what is wrong; that a second one failed adds nothing.
+                Err(Unread::Trouble(_)) => {}
             }
         }
         Err(reason)
@@ -265,11 +265,6 @@ fn cut(pack: u32, listed: u32, blobs: Vec<(Place, Digest)>, jobs: &mut Vec<Job>)
         }
     }
     jobs.extend(job);
-}
-
-/// Object stores answer this for objects that a lifecycle rule moved to an archive tier.
-fn cold(error: &str) -> bool {
-    error.contains("InvalidObjectState")
 }
 
 fn short(digest: &Digest) -> String {

@@ -40,6 +40,8 @@ pub(super) fn unlock(store: &Store, password: &Secret, watch: &Watch) -> Result<
         watch.check()?;
         let (bytes, group) = match store.read_named(FileType::Key, id, *size)? {
             Content::Good(bytes) => (bytes, &mut good),
+            // A key that was removed a moment ago opens nothing and harms nothing.
+            Content::Gone => continue,
             Content::Damaged(seen, bytes) => {
                 findings.push(Finding::damage(
                     "repository.key",

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use firedrill_core::error::{ErrorKind, Result};
-use rustic_core::{FileType, Id, WriteBackend};
+use firedrill_core::error::{Error, ErrorKind, Result};
+use rustic_core::{FileType, Id, RusticError, WriteBackend};
 use sha2::{Digest as _, Sha256};
 
-use crate::repository::error::to_error;
+use crate::repository::error::{Trouble, to_error, trouble};
 
 /// Larger files other than packs are refused: no real one comes near.
 const FILE_MAX: u32 = 512 << 20;
@@ -19,6 +19,16 @@ pub(super) enum Content {
     Good(Bytes),
     /// It is not, and a second read said the same.
     Damaged(String, Bytes),
+    /// It was listed, and it is not there.
+    Gone,
+}
+
+/// Why bytes of a pack cannot be had.
+pub(super) enum Unread {
+    /// The store says something about what it holds: the pack is missing, too short, or in cold storage.
+    Damage(String),
+    /// The store does not answer as it should, which says nothing about the backup.
+    Trouble(Error),
 }
 
 /// Where the files are.
@@ -41,10 +51,7 @@ impl Store {
 
     /// A whole file, without any check.
     pub(super) fn read(&self, kind: FileType, id: &Id) -> Result<Bytes> {
-        let bytes = self
-            .backend
-            .read_full(kind, id)
-            .map_err(|e| to_error(ErrorKind::Unavailable, format!("read {}", name(kind, id)), &e))?;
+        let bytes = self.backend.read_full(kind, id).map_err(|e| unavailable(kind, id, &e))?;
         self.count(bytes.len());
         Ok(bytes)
     }
@@ -56,7 +63,15 @@ impl Store {
             return Ok(Content::Damaged(format!("{size} bytes, more than any real one has"), Bytes::new()));
         }
         for last in [false, true] {
-            let bytes = self.read(kind, id)?;
+            let bytes = match self.backend.read_full(kind, id) {
+                Ok(bytes) => bytes,
+                Err(error) if trouble(&error) == Trouble::Missing => return Ok(Content::Gone),
+                Err(error) if trouble(&error).is_about_content() => {
+                    return Ok(Content::Damaged(why(&error), Bytes::new()));
+                }
+                Err(error) => return Err(unavailable(kind, id, &error)),
+            };
+            self.count(bytes.len());
             let seen = hex::encode(Sha256::digest(&bytes));
             if seen == id.to_hex().as_str() {
                 return Ok(Content::Good(bytes));
@@ -70,16 +85,23 @@ impl Store {
                 return Ok(Content::Damaged(what, bytes));
             }
         }
-        unreachable_read()
+        Ok(Content::Gone)
     }
 
     /// `length` bytes of a pack from `offset`.
-    pub(super) fn read_pack(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes> {
-        let bytes = self.backend.read_partial(FileType::Pack, id, false, offset, length).map_err(|e| {
-            to_error(ErrorKind::Unavailable, format!("read {}", name(FileType::Pack, id)), &e)
-        })?;
-        self.count(bytes.len());
-        Ok(bytes)
+    pub(super) fn read_pack(&self, id: &Id, offset: u32, length: u32) -> Result<Bytes, Unread> {
+        let pack = || name(FileType::Pack, id);
+        match self.backend.read_partial(FileType::Pack, id, false, offset, length) {
+            Ok(bytes) => {
+                self.count(bytes.len());
+                Ok(bytes)
+            }
+            Err(error) => Err(match trouble(&error) {
+                Trouble::Cold => Unread::Damage(format!("{} is in cold storage and cannot be read", pack())),
+                kind if kind.is_about_content() => Unread::Damage(format!("{}: {}", pack(), why(&error))),
+                _ => Unread::Trouble(unavailable(FileType::Pack, id, &error)),
+            }),
+        }
     }
 
     /// Bytes read so far, by everybody.
@@ -92,8 +114,13 @@ impl Store {
     }
 }
 
-fn unreachable_read() -> Result<Content> {
-    Ok(Content::Damaged("no content".to_owned(), Bytes::new()))
+fn unavailable(kind: FileType, id: &Id, error: &RusticError) -> Error {
+    to_error(ErrorKind::Unavailable, format!("read {}", name(kind, id)), error)
+}
+
+/// What the store says, without our words around it.
+fn why(error: &RusticError) -> String {
+    to_error(ErrorKind::Unavailable, "", error).causes.join(": ")
 }
 
 /// The name of a file for people: `snapshots/1a2b3c4d…`.

@@ -1,13 +1,21 @@
 //! The one place where the stories call firedrill.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::restic::{Access, Repository, Restic};
-use super::tools::{is_root, skip};
+use firedrill_backends::repository::location::{Access as Way, Environment, Location};
+use firedrill_backends::repository::restic::Restic as Reader;
+use firedrill_core::error::{Error, Result};
+use firedrill_core::plan::DrillName;
+use firedrill_core::ports::{Lease, Order, Repository as _, Restored};
+use firedrill_core::secret::Secret;
+use firedrill_core::watch::Watch;
 
-/// True while restic stands in for firedrill's reader. Stories that restic itself cannot pass are then
-/// skipped. When the reader is called below, this constant and everything that asks it go.
-pub(crate) const RESTIC_STANDS_IN: bool = true;
+use super::restic::Access;
+
+/// A story about a server that never answers ends in this time.
+const LIMIT: Duration = Duration::from_secs(100);
 
 /// What came of a restore.
 #[derive(Debug, Default)]
@@ -32,37 +40,36 @@ impl Outcome {
 
 /// Restores the snapshot `id` of the repository behind `access` into the folder `into`.
 pub(crate) fn restore_with_firedrill(access: &Access, id: &str, into: &Path) -> Outcome {
-    let Some(restic) = Restic::newest() else {
-        return Outcome { error: Some("there is no restic".to_owned()), ..Outcome::default() };
-    };
-    let repository = Repository { restic, access: access.clone() };
-    let mut command = repository.command(["restore", "--no-lock", "--sparse", "--quiet", id, "--target"]);
-    let output = command.arg(into).output().expect("restic runs");
-    // firedrill withholds these; its stand-in has to be helped.
-    withhold(into);
-    if output.status.success() || !is_root() {
-        return Outcome::default();
+    match restore(access, id, into) {
+        Ok(findings) => Outcome { findings, error: None },
+        Err(error) => Outcome { findings: Vec::new(), error: Some(error.chain()) },
     }
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    Outcome { findings: Vec::new(), error: Some(text) }
 }
 
-fn withhold(root: &Path) {
-    let find = |arguments: &[&str]| {
-        let mut command = std::process::Command::new("find");
-        command.arg(root).args(arguments).output().expect("find runs");
+fn restore(access: &Access, id: &str, into: &Path) -> Result<Vec<String>> {
+    let watch = Watch::unlimited().within(Some(LIMIT));
+    let mut way = Way::from_environment(Environment::default());
+    way.ca_cert.clone_from(&access.authority);
+    way.request_timeout = Duration::from_secs(10);
+    let backend = Location::parse(&access.url)?.open(&way)?;
+    let reader = Reader::new(backend, Secret::new(access.password.clone()));
+    let inventory = reader.snapshots(&watch)?;
+    let snapshot = inventory.snapshots.iter().find(|s| s.id.0 == id).expect("the snapshot is listed");
+    std::fs::create_dir_all(into).expect("a folder to restore into");
+    let work = into.with_extension("work");
+    let lease = Lease::new("story".to_owned(), into.to_owned(), work, |_| Ok(None));
+    let drill = DrillName("story".to_owned());
+    let order = Order {
+        drill: &drill,
+        snapshot,
+        lease: &lease,
+        bytes_max: None,
+        progress: Arc::default(),
+        watch: watch.clone(),
     };
-    // Deleting changes the time of the folder, so the time is put back.
-    let devices =
-        "for f; do d=$(dirname \"$f\"); t=$(stat -c %.9Y \"$d\"); rm \"$f\"; touch -d @$t \"$d\"; done";
-    find(&["(", "-type", "b", "-o", "-type", "c", ")", "-exec", "sh", "-c", devices, "sh", "{}", "+"]);
-    find(&["-type", "f", "-perm", "/6000", "-exec", "chmod", "u-s,g-s", "{}", "+"]);
-}
-
-/// Whether a story that only firedrill passes can be told; says so when not.
-pub(crate) fn can_do_better_than_restic() -> bool {
-    if RESTIC_STANDS_IN {
-        skip("restic still stands in for the reader");
-    }
-    !RESTIC_STANDS_IN
+    let restored: Restored = reader.restore(&[order]).pop().unwrap_or_else(|| {
+        Err(Error::new(firedrill_core::error::ErrorKind::Internal, "restore").because("there was no result"))
+    })?;
+    let findings = inventory.findings.iter().chain(&restored.findings).chain(&restored.copy_findings);
+    Ok(findings.map(|f| format!("{}: {}: {}", f.code, f.location, f.seen)).collect())
 }
