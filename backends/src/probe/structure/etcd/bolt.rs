@@ -1,0 +1,358 @@
+//! The pages of a bbolt database.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::super::context::Context;
+
+const MAGIC: u32 = 0xED0C_DAED;
+const VERSION: u32 = 2;
+const PAGE_HEADER: usize = 16;
+const ELEMENT: usize = 16;
+const FLAG_BRANCH: u16 = 0x01;
+const FLAG_LEAF: u16 = 0x02;
+const BUCKET: u32 = 1;
+
+/// Deeper trees do not occur: each level multiplies the number of pages.
+const DEPTH_MAX: usize = 64;
+
+/// One page with its overflow; a value in etcd is at most a few MiB.
+const PAGE_BYTES_MAX: u64 = 256 << 20;
+
+/// Keys whose existence is followed; 8 bytes each.
+const KEYS_MAX: usize = 4_000_000;
+
+/// Why a database cannot be followed.
+#[derive(Debug)]
+pub(super) enum Flaw {
+    Io(io::Error),
+    Wrong(String),
+}
+
+impl From<io::Error> for Flaw {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+fn wrong<T>(seen: impl Into<String>) -> Result<T, Flaw> {
+    Err(Flaw::Wrong(seen.into()))
+}
+
+/// Whether `head` begins with a bbolt meta page.
+pub(in super::super) fn is_bolt(head: &[u8]) -> bool {
+    u32_at(head, 16) == Some(MAGIC)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_le_bytes(bytes.get(at..at.checked_add(2)?)?.try_into().ok()?))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.get(at..at.checked_add(4)?)?.try_into().ok()?))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
+}
+
+#[derive(Clone, Copy)]
+struct Meta {
+    page_size: u64,
+    root: u64,
+    pages: u64,
+    transaction: u64,
+}
+
+fn meta(page: &[u8]) -> Option<Meta> {
+    let body = page.get(PAGE_HEADER..PAGE_HEADER + 64)?;
+    let sum = body.get(..56)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
+        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let valid =
+        u32_at(body, 0)? == MAGIC && u32_at(body, 4)? == VERSION && u64_at(body, 56)? == sum;
+    let page_size = u64::from(u32_at(body, 8)?);
+    (valid && page_size.is_power_of_two() && (512..=65_536).contains(&page_size)).then_some(())?;
+    Some(Meta { page_size, root: u64_at(body, 16)?, pages: u64_at(body, 40)?, transaction: u64_at(body, 48)? })
+}
+
+/// An opened database.
+pub(super) struct Bolt<'f> {
+    file: &'f File,
+    length: u64,
+    meta: Meta,
+}
+
+impl<'f> Bolt<'f> {
+    /// Finds the valid meta page with the higher transaction, in the first `length` bytes of `file`.
+    pub(super) fn open(file: &'f File, length: u64) -> Result<Self, Flaw> {
+        let read = |at: u64| -> Result<Option<Meta>, Flaw> {
+            let mut page = [0; 80];
+            if at.saturating_add(80) > length {
+                return Ok(None);
+            }
+            file.read_exact_at(&mut page, at)?;
+            Ok(meta(&page))
+        };
+        let first = read(0)?;
+        // The second stands one page further on, whatever size pages have.
+        let sizes: Vec<u64> =
+            first.map_or_else(|| (9..=16).map(|log| 1 << log).collect(), |meta| vec![meta.page_size]);
+        let mut newest = first;
+        for size in sizes {
+            if let Some(second) = read(size)?.filter(|second| second.page_size == size)
+                && newest.is_none_or(|first| second.transaction > first.transaction)
+            {
+                newest = Some(second);
+            }
+        }
+        match newest {
+            Some(meta) => Ok(Self { file, length, meta }),
+            None => wrong("neither meta page fits its checksum"),
+        }
+    }
+
+    /// The bytes that all pages up to the highest one take.
+    pub(super) fn bytes(&self) -> u64 {
+        self.meta.pages.saturating_mul(self.meta.page_size)
+    }
+
+    /// Whether the root bucket has etcd's buckets. Damage that hides them means no here.
+    pub(super) fn is_etcd(&self) -> io::Result<bool> {
+        let mut names = HashSet::new();
+        let mut page = match self.page(self.meta.root) {
+            Ok(page) => page,
+            Err(Flaw::Io(error)) => return Err(error),
+            Err(Flaw::Wrong(_)) => return Ok(false),
+        };
+        // The root bucket of etcd has about ten entries: one leaf. Follow a branch once all the same.
+        if page.flags == FLAG_BRANCH {
+            let first = u64_at(&page.bytes, PAGE_HEADER + 8).unwrap_or(0);
+            page = match self.page(first) {
+                Ok(page) => page,
+                Err(Flaw::Io(error)) => return Err(error),
+                Err(Flaw::Wrong(_)) => return Ok(false),
+            };
+        }
+        for index in 0..page.count {
+            if let Ok((_, key, _)) = leaf_element(&page.bytes, index) {
+                names.insert(key.to_vec());
+            }
+        }
+        Ok(names.contains(&b"key"[..]) && names.contains(&b"meta"[..]))
+    }
+
+    fn page(&self, id: u64) -> Result<Page, Flaw> {
+        let size = self.meta.page_size;
+        let Some(at) = id.checked_mul(size).filter(|_| id >= 2 && id < self.meta.pages) else {
+            return wrong(format!("a reference to page {id}, of {}", self.meta.pages));
+        };
+        let mut header = [0; PAGE_HEADER];
+        if at.saturating_add(size) > self.length {
+            return wrong(format!("page {id} lies behind the end of the file"));
+        }
+        self.file.read_exact_at(&mut header, at)?;
+        let overflow = u64::from(u32_at(&header, 12).unwrap_or(0));
+        let bytes = (overflow + 1).saturating_mul(size);
+        if u64_at(&header, 0) != Some(id) || bytes > PAGE_BYTES_MAX || at.saturating_add(bytes) > self.length {
+            return wrong(format!("a header that does not fit page {id}"));
+        }
+        let mut content = vec![0; usize::try_from(bytes).unwrap_or(0)];
+        self.file.read_exact_at(&mut content, at)?;
+        Ok(Page {
+            id,
+            flags: u16_at(&header, 8).unwrap_or(0),
+            count: u16_at(&header, 10).unwrap_or(0),
+            overflow,
+            bytes: content,
+        })
+    }
+}
+
+struct Page {
+    id: u64,
+    flags: u16,
+    count: u16,
+    overflow: u64,
+    bytes: Vec<u8>,
+}
+
+/// Flags, key and value of one element of a leaf.
+fn leaf_element(page: &[u8], index: u16) -> Result<(u32, &[u8], &[u8]), Flaw> {
+    let element = PAGE_HEADER + usize::from(index) * ELEMENT;
+    let find = || {
+        let position = usize::try_from(u32_at(page, element + 4)?).ok()?;
+        let key_size = usize::try_from(u32_at(page, element + 8)?).ok()?;
+        let value_size = usize::try_from(u32_at(page, element + 12)?).ok()?;
+        let key = element.checked_add(position)?;
+        let value = key.checked_add(key_size)?;
+        let flags = u32_at(page, element)?;
+        Some((flags, page.get(key..value)?, page.get(value..value.checked_add(value_size)?)?))
+    };
+    find().ok_or_else(|| Flaw::Wrong(format!("element {index} of a leaf lies outside its page")))
+}
+
+fn branch_element(page: &[u8], index: u16) -> Result<(u64, &[u8]), Flaw> {
+    let element = PAGE_HEADER + usize::from(index) * ELEMENT;
+    let find = || {
+        let position = usize::try_from(u32_at(page, element)?).ok()?;
+        let key_size = usize::try_from(u32_at(page, element + 4)?).ok()?;
+        let key = element.checked_add(position)?;
+        Some((u64_at(page, element + 8)?, page.get(key..key.checked_add(key_size)?)?))
+    };
+    find().ok_or_else(|| Flaw::Wrong(format!("element {index} of a branch lies outside its page")))
+}
+
+/// What a walk has found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) has_key_bucket: bool,
+    /// Entries of the key bucket: every kept revision of every key.
+    pub(super) revisions: u64,
+    /// The highest main revision.
+    pub(super) newest: u64,
+    /// Keys that exist, unless there are too many to follow.
+    pub(super) keys: Option<u64>,
+    pub(super) alarms: u64,
+}
+
+/// Walks every page that the root reaches.
+pub(super) struct Walk<'w> {
+    context: &'w Context<'w>,
+    bolt: &'w Bolt<'w>,
+    seen: HashSet<u64>,
+    live: Option<HashSet<u64>>,
+    found: Found,
+}
+
+impl<'w> Walk<'w> {
+    pub(super) fn new(context: &'w Context<'w>, bolt: &'w Bolt<'w>) -> Self {
+        Self { context, bolt, seen: HashSet::new(), live: Some(HashSet::new()), found: Found::default() }
+    }
+
+    pub(super) fn run(mut self) -> Result<Found, Flaw> {
+        self.bucket(self.bolt.meta.root, b"", 0)?;
+        self.found.keys = self.live.map(|live| live.len() as u64);
+        Ok(self.found)
+    }
+
+    /// Walks one bucket, depth first, in key order. The recursion is bounded by `DEPTH_MAX`, the work by
+    /// the number of pages, none of which is entered twice.
+    fn bucket(&mut self, root: u64, name: &[u8], depth: usize) -> Result<(), Flaw> {
+        let mut last = None;
+        self.node(root, name, depth, &mut last)
+    }
+
+    fn node(&mut self, id: u64, name: &[u8], depth: usize, last: &mut Option<Vec<u8>>) -> Result<(), Flaw> {
+        self.context.proceed()?;
+        if depth > DEPTH_MAX {
+            return wrong("a page tree without an end");
+        }
+        let page = self.bolt.page(id)?;
+        for used in id..=id.saturating_add(page.overflow) {
+            if !self.seen.insert(used) {
+                return wrong(format!("page {used} is used twice"));
+            }
+        }
+        match page.flags {
+            FLAG_LEAF => self.leaf(&page.bytes, page.count, name, depth, last),
+            FLAG_BRANCH if page.count > 0 => {
+                for index in 0..page.count {
+                    let (child, _) = branch_element(&page.bytes, index)?;
+                    self.node(child, name, depth + 1, last)?;
+                }
+                Ok(())
+            }
+            flags => wrong(format!("page {} with flags {flags:#x} in the tree", page.id)),
+        }
+    }
+
+    fn leaf(
+        &mut self,
+        page: &[u8],
+        count: u16,
+        name: &[u8],
+        depth: usize,
+        last: &mut Option<Vec<u8>>,
+    ) -> Result<(), Flaw> {
+        for index in 0..count {
+            let (flags, key, value) = leaf_element(page, index)?;
+            if last.as_deref().is_some_and(|last| last >= key) {
+                return wrong(format!("keys out of order in bucket {}", String::from_utf8_lossy(name)));
+            }
+            *last = Some(key.to_vec());
+            if flags & BUCKET != 0 {
+                self.nested(key, value, depth)?;
+            } else if name == b"key" {
+                self.revision(key, value)?;
+            } else if name == b"alarm" {
+                self.found.alarms += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn nested(&mut self, key: &[u8], value: &[u8], depth: usize) -> Result<(), Flaw> {
+        self.found.has_key_bucket |= key == b"key" && depth <= 1;
+        let Some(root) = u64_at(value, 0) else { return wrong("a bucket without a header") };
+        if root != 0 {
+            return self.bucket(root, key, depth + 1);
+        }
+        if depth >= DEPTH_MAX {
+            return wrong("buckets without an end");
+        }
+        // A small bucket stands as a page inside the value.
+        let page = value.get(16..).unwrap_or_default();
+        match (u16_at(page, 8), u16_at(page, 10)) {
+            (Some(FLAG_LEAF), Some(count)) => self.leaf(page, count, key, depth + 1, &mut None),
+            _ => wrong("an inline bucket that is no leaf"),
+        }
+    }
+
+    fn revision(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
+        let Some(main) = key.first_chunk::<8>().filter(|_| key.len() >= 17 && key.get(8) == Some(&b'_')) else {
+            return wrong("a key in the key bucket that is no revision");
+        };
+        self.found.revisions += 1;
+        self.found.newest = self.found.newest.max(u64::from_be_bytes(*main));
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let Some(name) = first_field(value) else { return wrong("a revision without a key") };
+        let name = fingerprint(name);
+        if key.get(17) == Some(&b't') {
+            live.remove(&name);
+        } else {
+            live.insert(name);
+        }
+        if live.len() > KEYS_MAX {
+            self.live = None;
+        }
+        Ok(())
+    }
+}
+
+/// Field 1 of a protobuf message, which etcd writes first.
+fn first_field(message: &[u8]) -> Option<&[u8]> {
+    let (&tag, mut rest) = message.split_first()?;
+    if tag != 0x0a {
+        return None;
+    }
+    let mut length = 0_usize;
+    for shift in [0, 7, 14, 21] {
+        let (&byte, after) = rest.split_first()?;
+        rest = after;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return rest.get(..length);
+        }
+    }
+    None
+}
+
+fn fingerprint(name: &[u8]) -> u64 {
+    use std::hash::{DefaultHasher, Hasher};
+    let mut hasher = DefaultHasher::new();
+    hasher.write(name);
+    hasher.finish()
+}
