@@ -2,6 +2,8 @@
 //! not.
 
 pub mod canary;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod freshness;
 pub mod shape;
 pub mod sqlite;
