@@ -21,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::config::settings::{Demand, Probes};
+use crate::config::settings::{Demand, Objectives, Probes};
 use crate::config::{BackupKind, Config, TargetConfig};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{Drill, Limits, Plan, PlannedCopy, Selection};
@@ -274,6 +274,13 @@ impl<'r> Planner<'r> {
         }
     }
 
+    fn objectives(&self, target: Option<&TargetConfig>, copy: &CopyName) -> Objectives {
+        match (self.config, target) {
+            (Some(config), Some(target)) => config.objectives(target, copy),
+            _ => Objectives::default(),
+        }
+    }
+
     /// Whether `snapshot` was there at the moment that the request is about.
     fn existed(&self, snapshot: &Snapshot) -> bool {
         match self.filter().pick {
@@ -303,7 +310,7 @@ impl<'r> Planner<'r> {
             series,
             target: config.map(|t| t.name.clone()),
             selection,
-            objectives: config.map(|t| t.objectives.clone()).unwrap_or_default(),
+            objectives: self.objectives(config, &source.name),
             expectations,
             hosts: config.map(|t| t.hosts().to_vec()).unwrap_or_default(),
             probes: self.probes(config),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::settings::Objectives;
 use crate::error::{Error, ErrorKind};
 use crate::secret::redact_urls;
 use crate::snapshot::CopyName;
@@ -87,6 +88,10 @@ pub struct CopyConfig {
     /// What it is to the other copies.
     #[serde(default)]
     pub role: Role,
+    /// What was promised about this copy, where that differs from what was promised about its targets:
+    /// a mirror that is filled once a day is older than the backups that it mirrors.
+    #[serde(default)]
+    pub objectives: Objectives,
     /// File whose first line is the password. Without any `password_*` the environment decides, as for
     /// restic: RESTIC_PASSWORD, RESTIC_PASSWORD_FILE, RESTIC_PASSWORD_COMMAND.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,6 +27,8 @@ pub mod sinks;
 pub mod units;
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use explain::closest;

@@ -228,6 +228,16 @@ impl Config {
         target.probes.clone()
     }
 
+    /// What was promised about `target` in the copy `name`: each objective of the copy, or else that of
+    /// the target.
+    pub fn objectives(&self, target: &TargetConfig, name: &CopyName) -> Objectives {
+        let copy = self.copy(name).map(|c| &c.objectives);
+        Objectives {
+            rpo: copy.and_then(|o| o.rpo).or(target.objectives.rpo),
+            rto: copy.and_then(|o| o.rto).or(target.objectives.rto),
+        }
+    }
+
     /// The interval at which restore tests are meant to run.
     pub fn restore_test_interval(&self) -> Option<Span> {
         self.restore_test.schedule.as_ref().and_then(Cron::longest_gap)

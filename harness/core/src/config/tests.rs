@@ -73,6 +73,11 @@ fn copy(keys: &str) -> String {
     format!("version: 1\ncopies:\n  - name: primary\n    {}\n", keys.replace('\n', "\n    "))
 }
 
+/// Compares `text` with what was shown before.
+fn same_as_before(name: &str, text: &str) {
+    insta::assert_snapshot!(name, text);
+}
+
 fn gallery(cases: &[(&str, String)]) -> String {
     let mut shown = String::new();
     for (title, text) in cases {
@@ -159,7 +164,7 @@ targets:
 timezone: Europe/Zurick
 sinks: {json: out.json, html: ./out.json}
 "#;
-    insta::assert_snapshot!("all_at_once", told(text));
+    same_as_before("all_at_once", &told(text));
 }
 
 #[test]
@@ -171,9 +176,9 @@ fn mistakes_of_syntax() {
     let bomb = (1..9).fold("a0: &a0 [x]\n".to_owned(), |text, i| {
         format!("{text}a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "))
     });
-    insta::assert_snapshot!(
+    same_as_before(
         "syntax",
-        gallery(&[
+        &gallery(&[
             ("empty", String::new()),
             ("only a comment", "# nothing here\n".to_owned()),
             ("a list", "- a\n- b\n".to_owned()),
@@ -195,7 +200,7 @@ fn mistakes_of_syntax() {
             ("much too deep", dashes.chars().take(500).collect()),
             ("deep by aliases", aliases),
             ("too many by aliases", bomb),
-        ])
+        ]),
     );
     assert!(load(&dashes, "x").is_err(), "and does not overflow the stack");
 }
@@ -203,14 +208,14 @@ fn mistakes_of_syntax() {
 #[test]
 fn a_file_that_is_too_large_is_refused() {
     let text = format!("version: 1\n# {}\n", "x".repeat(1 << 20));
-    insta::assert_snapshot!("too_large", told(&text));
+    same_as_before("too_large", &told(&text));
 }
 
 #[test]
 fn mistakes_of_shape() {
-    insta::assert_snapshot!(
+    same_as_before(
         "shape",
-        gallery(&[
+        &gallery(&[
             ("no version", "copies: [{name: a, repository: /a}]\n".to_owned()),
             ("another version", "version: 2\ncopies: [{name: a, repository: /a}]\n".to_owned()),
             ("version as text", "version: \"1\"\ncopies: [{name: a, repository: /a}]\n".to_owned()),
@@ -249,29 +254,29 @@ fn mistakes_of_shape() {
             ("bad name", "version: 1\ncopies: [{name: \"a::b\", repository: /a}]\n".to_owned()),
             ("long name", format!("version: 1\ncopies: [{{name: {}, repository: /a}}]\n", "a".repeat(64))),
             ("empty text", target("tag: \"\"")),
-        ])
+        ]),
     );
 }
 
 #[test]
 fn mistakes_of_meaning_in_copies() {
-    insta::assert_snapshot!(
+    same_as_before(
         "copies",
-        gallery(&[
+        &gallery(&[
             (
                 "two of one name",
                 "version: 1\ncopies:\n  - {name: a, repository: /a}\n  - {name: a, repository: /b}\n"
-                    .to_owned()
+                    .to_owned(),
             ),
             (
                 "two of one place",
                 "version: 1\ncopies:\n  - {name: a, repository: /a}\n  - {name: b, repository: /a/}\n"
-                    .to_owned()
+                    .to_owned(),
             ),
             ("reserved name", "version: 1\ncopies: [{name: control, repository: /a}]\n".to_owned()),
             (
                 "three passwords",
-                copy("repository: /srv\npassword_file: /a\npassword_env: B\npassword_command: c")
+                copy("repository: /srv\npassword_file: /a\npassword_env: B\npassword_command: c"),
             ),
             ("rest without URL", copy("repository: rest:server:8000")),
             ("s3 as the AWS command writes it", copy("repository: s3://bucket/prefix")),
@@ -283,24 +288,24 @@ fn mistakes_of_meaning_in_copies() {
             ("credentials in the URL", copy("repository: rest:http://me:hunter2@server:8000/")),
             (
                 "credentials in a URL that is wrong besides",
-                copy("repository: http://me:hunter2@server:8000/")
+                copy("repository: http://me:hunter2@server:8000/"),
             ),
             (
                 "options of another scheme",
-                copy("repository: /srv\noptions: {region: eu, username_env: A, password_env: B}")
+                copy("repository: /srv\noptions: {region: eu, username_env: A, password_env: B}"),
             ),
             ("half of the credentials", copy("repository: rest:http://server/\noptions: {username_env: A}")),
             ("CA without TLS", copy("repository: rest:http://server/\nca_cert: /ca.pem")),
-        ])
+        ]),
     );
 }
 
 #[test]
 fn mistakes_of_meaning_in_targets() {
     let two = |a: &str, b: &str| with(&format!("targets:\n  - {{name: a, {a}}}\n  - {{name: b, {b}}}"));
-    insta::assert_snapshot!(
+    same_as_before(
         "targets",
-        gallery(&[
+        &gallery(&[
             ("two of one name", with("targets: [{name: a, tag: a}, {name: a, tag: b}]")),
             ("no selector", target("objectives: {rpo: 1h}")),
             ("host alone", target("host: node01")),
@@ -315,7 +320,7 @@ fn mistakes_of_meaning_in_targets() {
             ("no copy of the kind", target("kind: etcd")),
             (
                 "an rpo that cannot be kept",
-                target("tag: grafana\nschedule: \"10 0-1,4-23 * * *\"\nobjectives: {rpo: 2h}")
+                target("tag: grafana\nschedule: \"10 0-1,4-23 * * *\"\nobjectives: {rpo: 2h}"),
             ),
             ("no time at all", target("tag: grafana\nobjectives: {rpo: 0s}")),
             ("months", target("tag: grafana\nobjectives: {rto: 30M}")),
@@ -324,34 +329,34 @@ fn mistakes_of_meaning_in_targets() {
             (
                 "query that writes",
                 target(
-                    "tag: grafana\nexpect: {sqlite: [{path: a.db, queries: [{sql: DROP TABLE a, equals: \"\"}]}]}"
-                )
+                    "tag: grafana\nexpect: {sqlite: [{path: a.db, queries: [{sql: DROP TABLE a, equals: \"\"}]}]}",
+                ),
             ),
-        ])
+        ]),
     );
 }
 
 #[test]
 fn mistakes_of_meaning_elsewhere() {
-    insta::assert_snapshot!(
+    same_as_before(
         "elsewhere",
-        gallery(&[
+        &gallery(&[
             ("two sinks, one file", with("sinks: {json: out/a, junit: ./out//a}")),
             ("a folder as file", with("sinks: {json: out/}")),
             ("gateway without scheme", with("sinks: {pushgateway: {url: \"pushgateway:9091\"}}")),
             (
                 "gateway with path",
-                with("sinks: {pushgateway: {url: \"http://pushgateway:9091/metrics/job/x\"}}")
+                with("sinks: {pushgateway: {url: \"http://pushgateway:9091/metrics/job/x\"}}"),
             ),
             (
                 "gateway with credentials",
-                with("sinks: {pushgateway: {url: \"http://me:hunter2@pushgateway:9091\"}}")
+                with("sinks: {pushgateway: {url: \"http://me:hunter2@pushgateway:9091\"}}"),
             ),
             ("user without password", with("sinks: {pushgateway: {url: \"http://p:9091\", username: me}}")),
             ("two keys", with("canary: {key_file: /a, key_env: B}")),
             ("scratch at the root", with("restore_test: {scratch: /}")),
             ("no room", with("restore_test: {scratch_limit: 0}")),
-        ])
+        ]),
     );
 }
 

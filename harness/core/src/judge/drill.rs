@@ -22,6 +22,8 @@ pub struct DrillEvidence<'e> {
     pub(super) examinations: Vec<&'e Examination>,
     pub(super) errors: Vec<&'e Error>,
     pub(super) injected: Vec<Injected>,
+    /// What kept us from reading the copy.
+    pub(super) copy_errors: Vec<Error>,
 }
 
 impl<'e> DrillEvidence<'e> {
@@ -62,7 +64,8 @@ impl<'e> DrillEvidence<'e> {
     fn gaps(&self, drill: &Drill) -> Vec<String> {
         let mut gaps: Vec<String> = self.errors.iter().map(|e| e.chain()).collect();
         if drill.selection == Selection::Unknown {
-            gaps.push(format!("the copy {} could not be read", drill.copy));
+            let why: String = self.copy_errors.iter().map(|e| format!(": {}", e.chain())).collect();
+            gaps.push(format!("the copy {} could not be read{why}", drill.copy));
             return gaps;
         }
         if !self.started {

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::event::Event;
 use crate::evidence::Evidence;
-use crate::plan::{DrillName, Plan};
+use crate::plan::{Drill, DrillName, Plan};
 use crate::verdict::{Exit, Verdict};
 
 pub use drill::DrillEvidence;
@@ -36,7 +36,7 @@ pub fn judge(evidence: &Evidence) -> Result<Judgement, NoPlan> {
     let collected = Collected::from(evidence);
 
     let drills: Vec<_> =
-        plan.drills.iter().map(|drill| drill::judge(drill, plan, collected.of(&drill.name))).collect();
+        plan.drills.iter().map(|drill| drill::judge(drill, plan, collected.of(drill))).collect();
     let copies: Vec<_> = plan.copies.iter().map(|copy| collected.copy(&copy.name, &copy.location)).collect();
     let control = control(plan, &collected);
 
@@ -100,7 +100,7 @@ fn control(plan: &Plan, collected: &Collected<'_>) -> ControlJudgement {
             missed: Vec::new(),
         };
     };
-    let evidence = collected.of(&control.drill.name);
+    let evidence = collected.of(&control.drill);
     let findings: Vec<_> = evidence.findings().collect();
     let missed: Vec<_> = evidence
         .injected
@@ -138,8 +138,10 @@ impl<'e> From<&'e Evidence> for Collected<'e> {
 }
 
 impl<'e> Collected<'e> {
-    fn of(&self, drill: &DrillName) -> DrillEvidence<'e> {
-        self.drills.get(drill).cloned().unwrap_or_default()
+    fn of(&self, drill: &Drill) -> DrillEvidence<'e> {
+        let mut evidence = self.drills.get(&drill.name).cloned().unwrap_or_default();
+        evidence.copy_errors = self.copies.get(&drill.copy).map(|c| c.errors.clone()).unwrap_or_default();
+        evidence
     }
 
     fn copy(&self, name: &crate::snapshot::CopyName, location: &str) -> CopyJudgement {

@@ -6,10 +6,14 @@ use proptest::prelude::*;
 use super::{CopyView, Filter, Pick, Request, plan};
 use crate::config::{self, Config};
 use crate::error::ErrorKind;
+use crate::event::Event;
+use crate::evidence::{Evidence, Record};
+use crate::judge::judge;
 use crate::plan::{Limits, Plan, Selection};
 use crate::ports::Inventory;
 use crate::seed;
 use crate::snapshot::{CopyName, Series, Snapshot, SnapshotId};
+use crate::verdict::Verdict;
 
 fn now() -> Timestamp {
     "2026-01-10T12:00:00Z".parse().unwrap()
@@ -145,6 +149,48 @@ fn with_a_config_targets_come_first_and_nothing_is_left_out() {
     assert_eq!(drill.probes.freshness.future_max.to_string(), "1h");
     assert!(config.copies[2].refusal().unwrap().chain().contains("cannot drill etcd backups yet"));
     assert!(config.copies[0].refusal().is_none());
+}
+
+#[test]
+fn what_was_promised_about_a_copy_beats_what_was_promised_about_its_targets() {
+    let mut config = config("{name: grafana, tag: grafana, objectives: {rpo: 2h, rto: 30m}}");
+    config.copies[1].objectives.rpo = Some("25h".parse().unwrap());
+    let plan = plan(Some(&config), &[], &request()).unwrap();
+    let told = |copy: &str| {
+        let drill = plan.drills.iter().find(|d| d.copy.0 == copy).unwrap();
+        (drill.objectives.rpo.unwrap().to_string(), drill.objectives.rto.unwrap().to_string())
+    };
+    assert_eq!(told("primary"), ("2h".to_owned(), "30m".to_owned()));
+    assert_eq!(told("mirror"), ("1day 1h".to_owned(), "30m".to_owned()));
+}
+
+/// Records whose chain is of no interest.
+fn evidence(events: Vec<Event>) -> Evidence {
+    let record =
+        |(seq, event)| Record { evidence: 1, seq: seq as u64, time: now(), prev: String::new(), event };
+    Evidence { records: events.into_iter().enumerate().map(record).collect(), ..Evidence::default() }
+}
+
+#[test]
+fn what_this_version_cannot_drill_is_inconclusive_and_says_why() {
+    let config = config("{name: etcd-daily, kind: etcd}");
+    let request = with(Filter { targets: vec!["etcd-daily".to_owned()], ..Filter::default() });
+    let plan = plan(Some(&config), &[], &request).unwrap();
+    assert_eq!(told(&plan), ["etcd::etcd-daily::latest = unknown"]);
+    let judgement = judge(&evidence(vec![
+        Event::RunStarted {
+            run: "r".to_owned(),
+            version: "v".to_owned(),
+            command: "c".to_owned(),
+            plan: Box::new(plan),
+        },
+        Event::CopyError { copy: CopyName("etcd".to_owned()), error: config.copies[2].refusal().unwrap() },
+        Event::RunFinished { seconds: 1.0 },
+    ]))
+    .unwrap();
+    assert_eq!(judgement.verdict, Verdict::Inconclusive);
+    assert_eq!(judgement.drills[0].verdict, Verdict::Inconclusive);
+    insta::assert_snapshot!(judgement.drills[0].reasons[0].text, @"the copy etcd could not be read: failed to drill the copy etcd: this version cannot drill etcd backups yet (it stays inconclusive until a later version can)");
 }
 
 #[test]

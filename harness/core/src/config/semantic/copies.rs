@@ -34,8 +34,12 @@ pub(super) fn check(check: &mut Check<'_, '_>) {
         }
         let repository = join(&copy, "repository");
         if let Some(text) = check.text(&repository) {
-            credentials(check, &repository, text);
-            if kind_of(check.get(&join(&copy, "kind"))) == Some(BackupKind::Restic)
+            let kind = kind_of(check.get(&join(&copy, "kind")));
+            // Longhorn writes `s3://bucket@region/`: a name alone is no secret there.
+            if kind != Some(BackupKind::Longhorn) || user_part(text).is_some_and(|user| user.contains(':')) {
+                credentials(check, &repository, text);
+            }
+            if kind == Some(BackupKind::Restic)
                 && let Some(scheme) = location(check, &repository, text)
             {
                 options(check, &copy, scheme, text);
@@ -84,6 +88,13 @@ fn credentials(check: &mut Check<'_, '_>, at: &str, text: &str) {
             "put them into environment variables and name these in `options: {username_env: ..., password_env: ...}`",
         );
     }
+}
+
+/// What stands in front of the `@` of a URL.
+fn user_part(text: &str) -> Option<&str> {
+    let (_, rest) = text.split_once("://")?;
+    let authority = rest.split('/').next().unwrap_or_default();
+    authority.rsplit_once('@').map(|(user, _)| user)
 }
 
 /// Which scheme `text` has; reports what is not a location.
