@@ -153,7 +153,7 @@ impl TargetConfig {
     /// Whether the copy `name` of `kind` must hold it.
     pub fn belongs_in(&self, name: &CopyName, kind: BackupKind) -> bool {
         match &self.copies {
-            Some(names) => names.iter().any(|n| *n == name.0),
+            Some(names) => names.contains(&name.0),
             None => self.kind == kind,
         }
     }

@@ -6,18 +6,17 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
-use jiff::civil::{DateTime, date};
+use jiff::SignedDuration;
+use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::units::Span;
 
-/// Occurrences that are looked at to find the longest gap. Enough for a job that runs each minute of
-/// the working hours to reach a week-end, and bounded for all others.
-const OCCURRENCES_MAX: usize = 1000;
-/// Days that are looked at, at most, unless the schedule is rarer than that.
-const DAYS_MAX: i32 = 400;
+/// Days that are looked at to find the longest gap, unless the schedule is rarer than that.
+const DAYS_MAX: i64 = 400;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A cron expression of five fields: minute, hour, day of month, month, day of week.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +52,12 @@ impl FromStr for Cron {
         }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let cron = parser.parse(trimmed).map_err(|_| culprit(&parser, trimmed))?;
-        // A Friday, so that the first week-end is near.
         let start = date(2027, 1, 1).at(0, 0, 0, 0);
         let Ok(first) = cron.find_next_occurrence(&start, true) else {
             return Err("no such moment ever comes".to_owned());
         };
-        Ok(Self { text: trimmed.to_owned(), gap: longest_gap(&cron, first) })
+        let every_day = fields == 5 && trimmed.split_whitespace().skip(2).all(|field| field == "*");
+        Ok(Self { text: trimmed.to_owned(), gap: longest_gap(&cron, first, every_day) })
     }
 }
 
@@ -86,20 +85,35 @@ fn culprit(parser: &CronParser, text: &str) -> String {
     "it is not one that cron knows".to_owned()
 }
 
-fn longest_gap(cron: &croner::Cron, first: DateTime) -> Option<Span> {
-    let mut longest: Option<Duration> = None;
-    let mut now = first;
-    for _ in 0..OCCURRENCES_MAX {
-        let Ok(next) = cron.find_next_occurrence(&now, false) else { break };
-        if let Ok(gap) = Duration::try_from(next.duration_since(now)) {
-            longest = longest.max(Some(gap));
-        }
-        now = next;
-        if now.duration_since(first).as_hours() > i64::from(DAYS_MAX) * 24 {
+/// The hours and minutes are the same on each day that matches, so that one day and the distances of
+/// matching days tell everything.
+fn longest_gap(cron: &croner::Cron, first: DateTime, every_day: bool) -> Option<Span> {
+    let mut longest = SignedDuration::ZERO;
+    let mut last = first;
+    while let Ok(next) = cron.find_next_occurrence(&last, false) {
+        if next.date() != first.date() {
             break;
         }
+        longest = longest.max(next.duration_since(last));
+        last = next;
     }
-    longest.map(Span)
+    let days = if every_day { Some(1) } else { longest_distance(cron, first.date()) };
+    if let Some(days) = days.and_then(|days| i32::try_from(days).ok()) {
+        longest = longest.max(DAY * days - last.duration_since(first));
+    }
+    Duration::try_from(longest).ok().filter(|gap| !gap.is_zero()).map(Span)
+}
+
+/// The most days between two matching days.
+fn longest_distance(cron: &croner::Cron, first: Date) -> Option<i64> {
+    let mut longest = None;
+    let mut day = first;
+    while day.duration_since(first).as_hours() <= DAYS_MAX * 24 {
+        let Ok(next) = cron.find_next_occurrence(&day.at(23, 59, 59, 0), false) else { break };
+        longest = longest.max(Some(next.date().duration_since(day).as_hours() / 24));
+        day = next.date();
+    }
+    longest
 }
 
 impl fmt::Display for Cron {
@@ -210,7 +224,13 @@ mod tests {
         assert_eq!(hours("0 4 * * SUN"), 168.0);
         assert_eq!(hours("0 4 1 * *"), 31.0 * 24.0);
         assert_eq!(hours("* 9-16 * * MON-FRI"), 64.0 + 1.0 / 60.0);
-        assert_eq!(hours("@daily"), 24.0);
+        assert_eq!(hours("* * * * MON-FRI"), 48.0 + 1.0 / 60.0);
+        assert_eq!(hours("0 4 29 2 *"), 4.0 * 365.25 * 24.0);
+        assert_eq!(hours("0 3 * * *"), 24.0);
+        assert_eq!(hours("0 */6 * * *"), 6.0);
+        for (words, fields) in [("@hourly", 1.0), ("@daily", 24.0), ("@weekly", 168.0)] {
+            assert_eq!(hours(words), fields);
+        }
     }
 
     #[test]

@@ -287,6 +287,10 @@ fn mistakes_of_meaning_in_copies() {
             ("home folder", copy("repository: ~/restic")),
             ("credentials in the URL", copy("repository: rest:http://me:hunter2@server:8000/")),
             (
+                "credentials in a place of another kind",
+                copy("repository: s3://me:hunter2@us-east-1/x\nkind: longhorn"),
+            ),
+            (
                 "credentials in a URL that is wrong besides",
                 copy("repository: http://me:hunter2@server:8000/"),
             ),
@@ -358,6 +362,11 @@ fn mistakes_of_meaning_elsewhere() {
             ("no room", with("restore_test: {scratch_limit: 0}")),
         ]),
     );
+}
+
+#[test]
+fn longhorn_writes_the_bucket_where_others_write_a_user() {
+    assert!(loaded(&copy("repository: s3://bucket@us-east-1/x\nkind: longhorn")).warnings.is_empty());
 }
 
 #[test]
