@@ -160,7 +160,7 @@ impl CopyConfig {
     /// reports the error as the reason for which the copy could not be read.
     pub fn refusal(&self) -> Option<Error> {
         (!self.kind.drillable()).then(|| {
-            Error::new(ErrorKind::Usage, format!("drill the copy {}", self.name))
+            Error::new(ErrorKind::Unavailable, format!("drill the copy {}", self.name))
                 .because(format!("this version cannot drill {} backups yet", self.kind))
                 .advise("it stays inconclusive until a later version can")
         })

@@ -50,6 +50,7 @@ fn simplify(schema: &mut Value) {
             object.values_mut().for_each(simplify);
             drop_null(object);
             drop_width(object);
+            unwrap_lines(object);
             collect_words(object);
         }
         _ => {}
@@ -83,6 +84,13 @@ fn drop_width(object: &mut Map<String, Value>) {
     let width = |format: &str| format.starts_with("uint") || format.starts_with("int") || format == "double";
     if object.get("format").and_then(Value::as_str).is_some_and(width) {
         object.remove("format");
+    }
+}
+
+/// Descriptions come from wrapped comments.
+fn unwrap_lines(object: &mut Map<String, Value>) {
+    if let Some(Value::String(text)) = object.get_mut("description") {
+        *text = text.split("\n\n").map(|p| p.replace('\n', " ")).collect::<Vec<_>>().join("\n\n");
     }
 }
 

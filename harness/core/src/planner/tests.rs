@@ -463,6 +463,15 @@ proptest! {
         for copy in &copies {
             let Some(held) = copy.inventory else { continue };
             let drilled: BTreeSet<_> = made.drills.iter().filter(|d| d.copy == copy.name && d.selection.snapshot().is_some()).map(|d| d.series.clone()).collect();
+            if all {
+                let planned: BTreeSet<_> = made.drills.iter().filter(|d| d.copy == copy.name).filter_map(|d| Some((&d.series, &d.selection.snapshot()?.id))).collect();
+                for snapshot in &held.snapshots {
+                    for series in Series::all_of(snapshot) {
+                        let twin = held.snapshots.iter().find(|s| s.id == snapshot.id);
+                        prop_assert!(planned.contains(&(&series, &snapshot.id)) || twin != Some(snapshot));
+                    }
+                }
+            }
             for series in series_of(held) {
                 prop_assert!(drilled.contains(&series), "{:?} is not covered", series);
             }
