@@ -9,3 +9,8 @@ pub mod shape;
 pub mod sqlite;
 pub mod structure;
 pub mod tree;
+
+#[cfg(test)]
+mod fleet;
+mod names;
+mod restored;
