@@ -10,7 +10,8 @@ use rand::{Rng as _, RngExt as _};
 const WORDS: &[&str] = &[
     "alert", "amber", "archive", "band", "cable", "canvas", "channel", "copper", "delta", "ember", "episode",
     "fallow", "granite", "harbour", "invoice", "journal", "kernel", "ledger", "lumen", "meadow", "nickel",
-    "orbit", "panel", "quartz", "receipt", "season", "signal", "timber", "umbra", "vector", "willow", "zenith",
+    "orbit", "panel", "quartz", "receipt", "season", "signal", "timber", "umbra", "vector", "willow",
+    "zenith",
 ];
 
 /// `length` random bytes.
@@ -103,10 +104,8 @@ pub(super) fn pdf(rng: &mut StdRng, length: usize) -> Vec<u8> {
     for offset in &offsets {
         pdf.extend_from_slice(format!("{offset:010} 00000 n \n").as_bytes());
     }
-    let trailer = format!(
-        "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
-        offsets.len() + 1
-    );
+    let trailer =
+        format!("trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", offsets.len() + 1);
     pdf.extend_from_slice(trailer.as_bytes());
     pdf
 }

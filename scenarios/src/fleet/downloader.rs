@@ -55,7 +55,10 @@ impl Workload for Downloader {
         if day == 0 {
             // Downloads are imported by hard link.
             for number in [2, 8] {
-                stage.hard_link(media_path(number), format!("backup/downloader/nzbget/completed/{number}.png"))?;
+                stage.hard_link(
+                    media_path(number),
+                    format!("backup/downloader/nzbget/completed/{number}.png"),
+                )?;
             }
         }
         let (now, rows) = (stage.now().to_string(), self.rows);
@@ -74,18 +77,27 @@ impl Workload for Downloader {
                 }
                 history(db, rng, rows, items, &now)
             };
-            let fresh = |db: &Transaction<'_>, rng: &mut StdRng| history(db, rng, rows.div_ceil(20), items, &now);
+            let fresh =
+                |db: &Transaction<'_>, rng: &mut StdRng| history(db, rng, rows.div_ceil(20), items, &now);
             database.write(stage, settle, fresh)?;
         }
         Ok(())
     }
 }
 
-fn history(db: &Transaction<'_>, rng: &mut StdRng, rows: usize, items: usize, now: &str) -> rusqlite::Result<()> {
-    let mut insert =
-        db.prepare(r#"INSERT INTO "History" ("ItemId", "SourceTitle", "Date", "Data") VALUES (?1, ?2, ?3, ?4)"#)?;
+fn history(
+    db: &Transaction<'_>,
+    rng: &mut StdRng,
+    rows: usize,
+    items: usize,
+    now: &str,
+) -> rusqlite::Result<()> {
+    let mut insert = db.prepare(
+        r#"INSERT INTO "History" ("ItemId", "SourceTitle", "Date", "Data") VALUES (?1, ?2, ?3, ?4)"#,
+    )?;
     for _ in 0..rows {
-        let data = format!(r#"{{"indexer": "{}", "size": {}}}"#, content::word(rng), rng.random_range(1..1 << 30));
+        let data =
+            format!(r#"{{"indexer": "{}", "size": {}}}"#, content::word(rng), rng.random_range(1..1 << 30));
         insert.execute(params![rng.random_range(1..=items as u32), content::title(rng), now, data])?;
     }
     Ok(())
@@ -94,7 +106,8 @@ fn history(db: &Transaction<'_>, rng: &mut StdRng, rows: usize, items: usize, no
 fn settings(stage: &mut Stage) -> Result<()> {
     for app in ALL {
         let port = stage.rng.random_range(1024..9999);
-        let config = format!("<Config>\n  <InstanceName>{app}</InstanceName>\n  <Port>{port}</Port>\n</Config>\n");
+        let config =
+            format!("<Config>\n  <InstanceName>{app}</InstanceName>\n  <Port>{port}</Port>\n</Config>\n");
         stage.write_with_mode(format!("backup/downloader/{app}/config.xml"), config.as_bytes(), 0o600)?;
     }
     stage.write("backup/downloader/nzbget/queue/queue", b"nzbget diskstate file version 62\n0\n")?;

@@ -18,7 +18,8 @@ CREATE TABLE UserDatas (UserDataKeyId INTEGER NOT NULL, UserId INTEGER NOT NULL,
   LastPlayedDateInt INTEGER, PRIMARY KEY (UserDataKeyId, UserId)) WITHOUT ROWID;
 ";
 
-const USERS: &str = "CREATE TABLE IF NOT EXISTS LocalUsersv2 (Id INTEGER PRIMARY KEY, guid TEXT NOT NULL, data BLOB);";
+const USERS: &str =
+    "CREATE TABLE IF NOT EXISTS LocalUsersv2 (Id INTEGER PRIMARY KEY, guid TEXT NOT NULL, data BLOB);";
 
 pub(super) struct Emby {
     rows: usize,
@@ -39,17 +40,20 @@ impl Emby {
 impl Workload for Emby {
     fn evolve(&mut self, stage: &mut Stage, day: u32) -> Result<()> {
         if day == 0 {
-            stage.write("backup/emby/config/system.xml", b"<ServerConfiguration>\n  <EnableUPnP>false</EnableUPnP>\n</ServerConfiguration>\n")?;
+            stage.write(
+                "backup/emby/config/system.xml",
+                b"<ServerConfiguration>\n  <EnableUPnP>false</EnableUPnP>\n</ServerConfiguration>\n",
+            )?;
             odd::plant(stage, "backup/emby/metadata/people")?;
         }
         self.images.evolve(stage, day)?;
         let log = content::text(&mut stage.rng, 1500);
         stage.write(format!("backup/emby/logs/embyserver-{day:03}.txt"), &log)?;
         database::write_quiet(stage, "backup/emby/data/users.db", USERS, |db, rng| {
-            db.execute("INSERT INTO LocalUsersv2 (guid, data) VALUES (?1, ?2)", params![
-                hex::encode(content::noise(rng, 16)),
-                content::json(rng, 300)
-            ])
+            db.execute(
+                "INSERT INTO LocalUsersv2 (guid, data) VALUES (?1, ?2)",
+                params![hex::encode(content::noise(rng, 16)), content::json(rng, 300)],
+            )
             .map(drop)
         })?;
         let (now, rows) = (stage.now().as_second(), self.rows);
@@ -57,7 +61,10 @@ impl Workload for Emby {
             stage,
             |db, rng| if day == 0 { items(db, rng, rows, now) } else { Ok(()) },
             |db, rng| {
-                db.execute("UPDATE MediaItems SET DateModified = ?1 WHERE Id % 50 = ?2", params![now, day % 50])?;
+                db.execute(
+                    "UPDATE MediaItems SET DateModified = ?1 WHERE Id % 50 = ?2",
+                    params![now, day % 50],
+                )?;
                 items(db, rng, rows.div_ceil(20), now)
             },
         )
@@ -72,7 +79,8 @@ fn items(db: &Transaction<'_>, rng: &mut StdRng, rows: usize, now: i64) -> rusql
     for _ in 0..rows {
         let name = content::title(rng);
         let path = format!("/media/{name}.mkv");
-        let key = item.insert(params![hex::encode(content::noise(rng, 16)), name, path, now, "poster.png"])?;
+        let key =
+            item.insert(params![hex::encode(content::noise(rng, 16)), name, path, now, "poster.png"])?;
         played.execute(params![key, rng.random_range(0..2), now])?;
     }
     Ok(())

@@ -68,10 +68,18 @@ impl Workload for Grafana {
                     params![format!("board-{day}-{number}"), content::title(rng), data, now],
                 )?;
             }
-            db.execute("UPDATE dashboard SET version = version + 1, updated = ?1 WHERE id % 5 = ?2", params![now, day % 5])?;
-            let mut insert = db.prepare("INSERT INTO annotation (dashboard_id, text, epoch) VALUES (?1, ?2, ?3)")?;
+            db.execute(
+                "UPDATE dashboard SET version = version + 1, updated = ?1 WHERE id % 5 = ?2",
+                params![now, day % 5],
+            )?;
+            let mut insert =
+                db.prepare("INSERT INTO annotation (dashboard_id, text, epoch) VALUES (?1, ?2, ?3)")?;
             for _ in 0..annotations {
-                insert.execute(params![rng.random_range(1..12), content::title(rng), rng.random_range(0..1_000_000_000)])?;
+                insert.execute(params![
+                    rng.random_range(1..12),
+                    content::title(rng),
+                    rng.random_range(0..1_000_000_000)
+                ])?;
             }
             Ok(())
         })

@@ -42,7 +42,12 @@ pub fn mirror(from: &dyn ReadBackend, to: &dyn WriteBackend) -> Result<Mirrored>
     Ok(done)
 }
 
-fn copy_all(from: &dyn ReadBackend, to: &dyn WriteBackend, kind: FileType, files: &[(Id, u32)]) -> Result<()> {
+fn copy_all(
+    from: &dyn ReadBackend,
+    to: &dyn WriteBackend,
+    kind: FileType,
+    files: &[(Id, u32)],
+) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<()> {
         while let Some((id, _)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -94,7 +94,11 @@ pub struct Target {
 
 /// All targets, in the order in which they are backed up.
 pub const TARGETS: &[Target] = &[
-    Target::new("paperless", &["/backup/paperless-data", "/backup/paperless-export", "/backup/paperless-media"], 0),
+    Target::new(
+        "paperless",
+        &["/backup/paperless-data", "/backup/paperless-export", "/backup/paperless-media"],
+        0,
+    ),
     Target::new("postgres", &["/backup/postgres"], 5),
     Target::new("mariadb", &["/backup/mariadb"], 10),
     Target { excludes: &["lost+found"], ..Target::new("grafana", &["/backup/grafana"], 20) },
@@ -188,7 +192,12 @@ impl Fleet {
     }
 
     /// Backs up one target as it is now, in a snapshot dated `time`.
-    pub fn back_up_at(&self, repository: &TestRepository, target: &Target, time: Timestamp) -> Result<String> {
+    pub fn back_up_at(
+        &self,
+        repository: &TestRepository,
+        target: &Target,
+        time: Timestamp,
+    ) -> Result<String> {
         repository
             .snapshot(&Job {
                 root: &self.folder(target.tag),
@@ -239,7 +248,10 @@ impl Fleet {
             workload.evolve(&mut stage, day)?;
             for path in target.paths {
                 let line = canary::line(&self.canary_key, target.tag, u64::from(day), stage.now());
-                stage.write(format!("{}/{}", path.trim_start_matches('/'), canary::FILE_NAME), line.as_bytes())?;
+                stage.write(
+                    format!("{}/{}", path.trim_start_matches('/'), canary::FILE_NAME),
+                    line.as_bytes(),
+                )?;
             }
             stage.settle()
         });

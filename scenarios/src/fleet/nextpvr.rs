@@ -35,7 +35,10 @@ impl NextPvr {
 impl Workload for NextPvr {
     fn evolve(&mut self, stage: &mut Stage, day: u32) -> Result<()> {
         if day == 0 {
-            stage.write("backup/nextpvr/config/config.xml", b"<settings>\n  <Version>6.1.5</Version>\n</settings>\n")?;
+            stage.write(
+                "backup/nextpvr/config/config.xml",
+                b"<settings>\n  <Version>6.1.5</Version>\n</settings>\n",
+            )?;
             stage.fifo("backup/nextpvr/scripts/notify")?;
             stage.sparse("backup/nextpvr/buffer/live.ts", b"G@\0\x10", self.hole)?;
         }
@@ -46,10 +49,14 @@ impl Workload for NextPvr {
         database::write_quiet(stage, "backup/nextpvr/config/npvr.db3", SCHEMA, |db, rng| {
             if day == 0 {
                 for number in 1..=40 {
-                    db.execute("INSERT INTO channel (name, number) VALUES (?1, ?2)", params![content::title(rng), number])?;
+                    db.execute(
+                        "INSERT INTO channel (name, number) VALUES (?1, ?2)",
+                        params![content::title(rng), number],
+                    )?;
                 }
             }
-            let mut insert = db.prepare("INSERT INTO epg_event (title, start_time, channel_oid) VALUES (?1, ?2, ?3)")?;
+            let mut insert =
+                db.prepare("INSERT INTO epg_event (title, start_time, channel_oid) VALUES (?1, ?2, ?3)")?;
             for _ in 0..if day == 0 { rows } else { rows.div_ceil(20) } {
                 insert.execute(params![content::title(rng), now, rng.random_range(1..=40)])?;
             }

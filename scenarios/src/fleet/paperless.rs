@@ -90,7 +90,10 @@ impl Workload for Paperless {
             }
             Ok(())
         })?;
-        let manifest = format!("[{{\"model\": \"documents.document\", \"count\": {}, \"exported\": \"{now}\"}}]\n", self.next - 1);
+        let manifest = format!(
+            "[{{\"model\": \"documents.document\", \"count\": {}, \"exported\": \"{now}\"}}]\n",
+            self.next - 1
+        );
         stage.write("backup/paperless-export/manifest.json", manifest.as_bytes())?;
         let index = content::noise(&mut stage.rng, 2048);
         stage.write("backup/paperless-data/index/MAIN.seg", &index)?;

@@ -121,7 +121,11 @@ impl Workload for Postgres {
             for _ in 0..2 {
                 let event = self.events.len() + 1;
                 let card = stage.rng.random_range(1..=id);
-                let note = if stage.rng.random_ratio(1, 8) { "\\N".to_owned() } else { content::title(&mut stage.rng) };
+                let note = if stage.rng.random_ratio(1, 8) {
+                    "\\N".to_owned()
+                } else {
+                    content::title(&mut stage.rng)
+                };
                 self.events.push(format!("{event}\t{card}\t{note}"));
             }
         }

@@ -104,11 +104,7 @@ impl Stage {
     }
 
     /// Gives the file at `existing` a second name.
-    pub(super) fn hard_link(
-        &mut self,
-        existing: impl AsRef<Path>,
-        relative: impl AsRef<Path>,
-    ) -> Result<()> {
+    pub(super) fn hard_link(&mut self, existing: impl AsRef<Path>, relative: impl AsRef<Path>) -> Result<()> {
         let path = self.place(relative)?;
         fs::hard_link(self.path(existing), &path).with_context(|| format!("link {}", path.display()))
     }

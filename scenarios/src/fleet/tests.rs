@@ -90,7 +90,8 @@ fn the_same_seed_gives_the_same_fleet_day_by_day() {
         one.next_day().unwrap();
         two.next_day().unwrap();
     }
-    let other = Fleet::create(&work.path().join("other"), Scale::Small, SEED + 1, start(), &password()).unwrap();
+    let other =
+        Fleet::create(&work.path().join("other"), Scale::Small, SEED + 1, start(), &password()).unwrap();
     assert_eq!(other.day(), 0);
     assert_ne!(listing(&work.path().join("other")), listing(&work.path().join("one")));
 }
@@ -148,7 +149,8 @@ fn paperless_documents_match_the_checksums_in_the_database() {
     fleet.next_day().unwrap();
     let pod = fleet.folder("paperless").join("backup");
     let db = rusqlite::Connection::open(pod.join("paperless-data/db.sqlite3")).unwrap();
-    let mut query = db.prepare("SELECT filename, checksum, archive_checksum FROM documents_document").unwrap();
+    let mut query =
+        db.prepare("SELECT filename, checksum, archive_checksum FROM documents_document").unwrap();
     let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap();
     let mut checked = 0;
     for row in rows {
@@ -205,9 +207,15 @@ fn restic_reads_what_was_backed_up_of_either_format_and_of_a_mirror() {
             assert_eq!(list.as_array().map(Vec::len), Some(2 * TARGETS.len()));
         }
         let target = work.path().join("restored");
-        restic(repository.path(), &["restore", "latest", "--tag", "emby", "--target", target.to_str().unwrap()]);
+        restic(
+            repository.path(),
+            &["restore", "latest", "--tag", "emby", "--target", target.to_str().unwrap()],
+        );
         assert_same(&fleet.folder("emby"), &target);
-        restic(repository.path(), &["restore", "latest", "--tag", "paperless", "--target", target.to_str().unwrap()]);
+        restic(
+            repository.path(),
+            &["restore", "latest", "--tag", "paperless", "--target", target.to_str().unwrap()],
+        );
         assert!(target.join("backup/paperless-export/.firedrill-canary").is_file());
         let listed = restic(repository.path(), &["ls", "latest", "--tag", "grafana"]).unwrap();
         assert!(listed.contains("/backup/grafana/grafana.db") && !listed.contains("lost+found"));
