@@ -308,6 +308,12 @@ pub(crate) fn records() -> Vec<Record> {
     evidence(run.plan, events).records
 }
 
+/// The records of [`hostile`].
+pub(crate) fn hostile_records() -> Vec<Record> {
+    let run = hostile_run();
+    evidence(run.plan, run.events).records
+}
+
 const PRIMARY: [(&str, &str); 1] = [("primary", "rest:http://backup:8000/fleet")];
 const BOTH: [(&str, &str); 2] =
     [("primary", "rest:http://backup:8000/fleet"), ("mirror", "s3:https://s3.example.net/fleet-mirror")];
@@ -477,6 +483,10 @@ pub(crate) fn many(tags: usize) -> Judgement {
 
 /// Names that attack whatever shows them.
 pub(crate) fn hostile() -> Judgement {
+    hostile_run().finish()
+}
+
+fn hostile_run() -> Run {
     let names = [
         "\u{1b}]0;owned\u{7}\u{1b}[2J\u{1b}[31mred",
         "<script>alert(1)</script><img src=x onerror=alert(2)>",
@@ -492,7 +502,7 @@ pub(crate) fn hostile() -> Judgement {
     }
     let mut run = Run::of(&specs, &BOTH[..1]);
     run.plan.copies[0].location = "s3:https://key:hunter2@s3.example.net/\u{1b}[31m<b>".to_owned();
-    run.control(0).finish()
+    run.control(0)
 }
 
 /// All of them, with a name each.

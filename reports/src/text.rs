@@ -4,7 +4,6 @@
 //! as they are they could move the cursor, set the window title, reverse the reading order or hide
 //! characters; [`clean`] makes all of that visible instead. Every sink that shows text calls it.
 
-use bytesize::ByteSize;
 use firedrill_core::secret::redact_urls;
 use jiff::Timestamp;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -49,7 +48,10 @@ fn deceives(c: char) -> bool {
             | '\u{2060}'..='\u{206f}'
             | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}'
+            | '\u{fdd0}'..='\u{fdef}'
             | '\u{e0000}'..='\u{e0fff}')
+        // Noncharacters: XML forbids some of them, and no font shows any.
+        || u32::from(c) & 0xfffe == 0xfffe
 }
 
 /// The number of terminal columns that `text` takes.
@@ -162,9 +164,17 @@ pub(crate) fn span_short(seconds: f64) -> String {
     }
 }
 
-/// A size in words: `1.2 GiB`.
+/// A size in words, with at most three digits where that says enough: `5.2 GiB`, `12 GiB`, `256 MiB`.
 pub(crate) fn bytes(bytes: u64) -> String {
-    ByteSize::b(bytes).display().iec().to_string()
+    let (unit, size) = match bytes {
+        0..1_024 => return format!("{bytes} B"),
+        1_024..1_048_576 => ("KiB", 1_u64 << 10),
+        1_048_576..1_073_741_824 => ("MiB", 1 << 20),
+        1_073_741_824..1_099_511_627_776 => ("GiB", 1 << 30),
+        _ => ("TiB", 1 << 40),
+    };
+    let value = bytes as f64 / size as f64;
+    if value < 9.95 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
 }
 
 /// A number with thousands set apart: `1,204`.
@@ -273,6 +283,7 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([7, 1_204, 1_234_567].map(count).join(" "), "7 1,204 1,234,567");
         assert_eq!([7, 1_204, 12_345, 12_345_678].map(count_short).join(" "), "7 1,204 12k 12M");
-        assert_eq!(bytes(1_288_490_189), "1.2 GiB");
+        let sizes = [0, 1_023, 1_536, 268_435_456, 1_288_490_189, 12_884_901_888, u64::MAX].map(bytes);
+        assert_eq!(sizes.join(", "), "0 B, 1023 B, 1.5 KiB, 256 MiB, 1.2 GiB, 12 GiB, 16777216 TiB");
     }
 }

@@ -122,7 +122,7 @@ mod tests {
         let before = std::fs::read_to_string(&path).unwrap();
 
         let mut later = fixture::one_failed();
-        later.started = later.started + jiff::SignedDuration::from_hours(168);
+        later.started += jiff::SignedDuration::from_hours(168);
         sink.finish(&later).unwrap();
         let after = std::fs::read_to_string(&path).unwrap();
         assert_eq!(success_of(&after, "mariadb"), success_of(&before, "mariadb"));

@@ -109,7 +109,7 @@ fn a_run_is_pushed_and_a_failing_run_leaves_the_last_success_alone() {
     assert!(gateway.value("firedrill_run_duration_seconds", &[]).is_some());
 
     let mut later = fixture::one_failed();
-    later.started = later.started + jiff::SignedDuration::from_hours(168);
+    later.started += jiff::SignedDuration::from_hours(168);
     gateway.sink().finish(&later).unwrap();
     assert_eq!(gateway.value(LAST_SUCCESS, &mariadb).as_ref(), Some(&success));
     assert_ne!(gateway.value(LAST_SUCCESS, &[r#"tag="grafana""#]).as_ref(), Some(&success));
