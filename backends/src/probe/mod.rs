@@ -14,3 +14,18 @@ pub mod tree;
 mod fleet;
 mod names;
 mod restored;
+
+use firedrill_core::ports::Probe;
+
+/// All probes that need no server, in the order in which they examine.
+pub fn all() -> Vec<Box<dyn Probe>> {
+    let mut probes: Vec<Box<dyn Probe>> = vec![
+        Box::new(tree::TreeProbe),
+        Box::new(shape::ShapeProbe),
+        Box::new(freshness::FreshnessProbe),
+        Box::new(canary::CanaryProbe),
+        Box::new(sqlite::SqliteProbe),
+    ];
+    probes.extend(structure::all());
+    probes
+}

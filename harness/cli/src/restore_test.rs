@@ -22,6 +22,7 @@ use firedrill_core::secret::redact_urls;
 use firedrill_core::snapshot::CopyName;
 use firedrill_core::verdict::Exit;
 use firedrill_core::watch::Watch;
+use firedrill_reports::console::{ConsoleOptions, SummaryPlace, render_plan};
 use firedrill_scenarios::control;
 use jiff::Timestamp;
 
@@ -198,7 +199,8 @@ fn dry_run(args: &RestoreTestArgs, plan: &Plan, copies: &BTreeMap<CopyName, Open
             .map_err(|e| Error::new(ErrorKind::Internal, "print the plan").from_source(&e))?;
         crate::print(&format!("{text}\n"));
     } else {
-        crate::print(&firedrill_reports::console::render_plan(plan));
+        let width = ConsoleOptions::detect(SummaryPlace::Stdout).width;
+        crate::print(&render_plan(plan, width));
     }
     Ok(exit)
 }

@@ -13,7 +13,9 @@ use crate::sinks::Sinks;
 pub(crate) fn judge(args: &RunArgs) -> Result<Exit> {
     let judgement = judged(&args.run)?;
     let options = SinkArgs { json: args.json, ..SinkArgs::default() };
-    Ok(Sinks::new(&options, None)?.finish(&judgement))
+    let mut sinks = Sinks::new(&options, None)?;
+    sinks.preflight()?;
+    Ok(sinks.finish(&judgement))
 }
 
 pub(crate) fn report(args: &ReportArgs) -> Result<Exit> {

@@ -5,6 +5,7 @@
 //! when the run is over.
 
 mod live;
+mod plan;
 mod summary;
 
 use std::io::{IsTerminal, Write};
@@ -19,6 +20,7 @@ use firedrill_core::progress::Progress;
 
 use crate::text;
 use live::Live;
+pub use plan::render_plan;
 pub use summary::render_summary;
 
 /// What is shown while the run goes on.
