@@ -14,6 +14,8 @@ fn main() -> std::io::Result<()> {
     for (name, judgement) in fixture::all() {
         let summary = firedrill_reports::console::render_summary(&judgement, 80, true);
         std::fs::write(folder.join(format!("{name}.txt")), summary)?;
+        let page = firedrill_reports::html::render(&judgement).map_err(std::io::Error::other)?;
+        std::fs::write(folder.join(format!("{name}.html")), page)?;
     }
     Ok(())
 }

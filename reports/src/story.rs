@@ -75,14 +75,23 @@ pub(crate) fn tag(drill: &DrillJudgement) -> String {
 
 /// The one sentence that an operator has to read.
 pub(crate) fn headline(judgement: &Judgement) -> String {
+    let points = points(judgement).into_iter().map(|(_, point)| point);
+    std::iter::once(lead(judgement)).chain(points).collect::<Vec<_>>().join("; ")
+}
+
+/// The first part of the headline: how much is proven.
+pub(crate) fn lead(judgement: &Judgement) -> String {
     if judgement.control.state == ControlState::Missed {
         return "This run proves nothing: it did not notice damage that was done on purpose".to_owned();
     }
-    let mut parts = Vec::new();
-    if judgement.drills.is_empty() {
-        parts.push("Nothing was drilled".to_owned());
-    } else {
-        parts.push(proven(judgement));
+    if judgement.drills.is_empty() { "Nothing was drilled".to_owned() } else { proven(judgement) }
+}
+
+/// The other parts of the headline: what is not proven, worst first.
+pub(crate) fn points(judgement: &Judgement) -> Vec<(Standing, String)> {
+    let mut points = Vec::new();
+    if judgement.control.state == ControlState::Missed {
+        return points;
     }
     for (standing, word) in [
         (Standing::Failed, "FAILED"),
@@ -96,18 +105,21 @@ pub(crate) fn headline(judgement: &Judgement) -> String {
             .map(|d| subject(judgement, d))
             .collect();
         if !names.is_empty() {
-            parts.push(format!("{} {word}: {}", names.len(), text::listed(&names, NAMES_MAX)));
+            let names = format!("{} {word}: {}", names.len(), text::listed(&names, NAMES_MAX));
+            points.push((standing, names));
         }
     }
     for copy in &judgement.copies {
         let name = text::brief(&copy.name.0, 80);
         match copy.verdict {
-            Verdict::Failed => parts.push(format!("the copy {name} is DAMAGED")),
-            Verdict::Inconclusive => parts.push(format!("the copy {name} could not be read")),
+            Verdict::Failed => points.push((Standing::Failed, format!("the copy {name} is DAMAGED"))),
+            Verdict::Inconclusive => {
+                points.push((Standing::Inconclusive, format!("the copy {name} could not be read")));
+            }
             Verdict::Verified => {}
         }
     }
-    parts.join("; ")
+    points
 }
 
 fn proven(judgement: &Judgement) -> String {
@@ -196,9 +208,8 @@ pub(crate) fn troubles(drill: &DrillJudgement) -> Vec<Trouble> {
             .map(|r| Trouble { what: text::brief(&r.text, SENTENCE_MAX), detail: None }),
     );
     troubles.extend(grouped(objectives));
-    troubles.extend(
-        [missed("recovery time", &drill.rto), missed("recovery point", &drill.rpo)].into_iter().flatten(),
-    );
+    let missed = [missed("recovery time", &drill.rto), missed("recovery point", &drill.rpo)];
+    troubles.extend(missed.into_iter().flatten().map(|what| Trouble { what, detail: None }));
     troubles
 }
 
@@ -214,16 +225,14 @@ pub(crate) fn copy_troubles(copy: &CopyJudgement) -> Vec<Trouble> {
     troubles
 }
 
-fn missed(what: &str, objective: &Objective) -> Option<Trouble> {
+/// How an objective was missed, if it was.
+pub(crate) fn missed(what: &str, objective: &Objective) -> Option<String> {
     match (objective.state, objective.objective_seconds, objective.actual_seconds) {
-        (ObjectiveState::Missed, Some(promised), Some(actual)) => Some(Trouble {
-            what: format!(
-                "{what} objective missed: {} promised, {} measured",
-                text::span(promised),
-                text::span(actual)
-            ),
-            detail: None,
-        }),
+        (ObjectiveState::Missed, Some(promised), Some(actual)) => Some(format!(
+            "{what} objective missed: {} promised, {} measured",
+            text::span(promised),
+            text::span(actual)
+        )),
         _ => None,
     }
 }
