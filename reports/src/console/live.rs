@@ -24,6 +24,8 @@ const REDRAW: Duration = Duration::from_millis(125);
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Findings about copies that are told while the run goes on.
 const COPY_FINDINGS_MAX: u32 = 20;
+/// Columns of a name beside its bar; the templates below say the same.
+const NAME_WIDTH: usize = 22;
 /// Characters of a name or a message.
 const MESSAGE_MAX: usize = 300;
 
@@ -79,7 +81,7 @@ impl Live {
     pub(super) fn drawing_to(style: LiveStyle, out: Output, target: ProgressDrawTarget) -> Self {
         let bars = (style == LiveStyle::Bars).then(|| {
             let all = MultiProgress::with_draw_target(target);
-            let overall = all.add(ProgressBar::no_length().with_style(template("{msg}")));
+            let overall = all.add(ProgressBar::no_length().with_style(template("{wide_msg}")));
             Bars { all, overall }
         });
         let now = Instant::now();
@@ -158,6 +160,12 @@ fn template(template: &str) -> ProgressStyle {
 
 fn shown(name: &str) -> String {
     text::brief(name, MESSAGE_MAX)
+}
+
+/// The name of a drill beside its bar. Most drills restore the latest snapshot; that is not repeated.
+fn bar_name(drill: &DrillName) -> String {
+    let name = text::brief(&drill.0, MESSAGE_MAX);
+    text::elide(name.strip_suffix("::latest").unwrap_or(&name), NAME_WIDTH)
 }
 
 impl State {
@@ -303,22 +311,21 @@ impl State {
             let Some(progress) = &running.progress else { continue };
             if running.bar.is_none() && shown_bars < BARS_MAX {
                 shown_bars += 1;
-                let bar = bars.all.insert_before(&bars.overall, ProgressBar::no_length());
-                bar.set_prefix(text::elide(&text::brief(&name.0, MESSAGE_MAX), 30));
-                running.bar = Some(bar);
+                let bar = ProgressBar::no_length()
+                    .with_style(template("{prefix:22} {spinner} waiting {elapsed}"))
+                    .with_prefix(bar_name(name));
+                running.bar = Some(bars.all.insert_before(&bars.overall, bar));
             }
             let Some(bar) = &running.bar else { continue };
             if progress.total() > 0 && bar.length().is_none() {
-                bar.set_length(progress.total());
                 bar.set_style(
                     template(
-                        "{prefix:30} {bar:20} {binary_bytes}/{binary_total_bytes} \
+                        "{prefix:22} {wide_bar} {binary_bytes}/{binary_total_bytes} \
                          {binary_bytes_per_sec} {eta:>4} {msg}",
                     )
                     .progress_chars("━╸ "),
                 );
-            } else if bar.length().is_none() {
-                bar.set_style(template("{prefix:30} {spinner} waiting {elapsed}"));
+                bar.set_length(progress.total());
             }
             bar.set_position(progress.done());
         }
@@ -336,7 +343,7 @@ impl State {
         let elapsed = self.began.elapsed().as_secs_f64();
         let rate = if elapsed > 0.5 { done as f64 / elapsed } else { 0.0 };
         let mut line = format!(
-            "{} of {} drills ended, {} running, {} of {}",
+            "{} of {} drills done, {} running, {} of {}",
             self.ended,
             self.planned.max(self.ended + self.drills.len()),
             self.drills.len(),

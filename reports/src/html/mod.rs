@@ -6,6 +6,8 @@
 //! escape were missed. It reads well on paper, on a telephone, in the dark, and to a screen reader.
 
 mod cards;
+mod drill;
+mod problem;
 mod view;
 
 use std::path::PathBuf;

@@ -5,28 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
 use firedrill_core::event::Phase;
-use firedrill_core::finding::{Class, Examination, Finding, RecoveryBasis};
-use firedrill_core::judge::{
-    ControlState, CopyJudgement, DrillJudgement, Judgement, Objective, ObjectiveState,
-};
+use firedrill_core::judge::{ControlState, CopyJudgement, DrillJudgement, Judgement};
 use firedrill_core::snapshot::CopyName;
 use firedrill_core::verdict::Verdict;
 
 use super::cards::{self, Card};
+use super::{drill, problem};
 use crate::story::{self, Standing};
 use crate::text;
 
-/// Findings shown at once and behind a click, per drill and on the whole page.
-const FINDINGS_AT_ONCE: usize = 5;
-const FINDINGS_PER_DRILL: usize = 50;
-const FINDINGS_PER_PAGE: usize = 2_000;
+/// Findings per drill, and deliberate damages.
+pub(super) const FINDINGS_PER_DRILL: usize = 50;
 /// Drills on the page.
 const DRILLS_MAX: usize = 2_000;
 /// Characters of a finding's field, of a note, of a name.
-const FIELD_MAX: usize = 600;
-const NAME_MAX: usize = 200;
+pub(super) const FIELD_MAX: usize = 600;
+pub(super) const NAME_MAX: usize = 200;
 /// Notes and gaps per examination.
-const NOTES_MAX: usize = 20;
+pub(super) const NOTES_MAX: usize = 20;
 
 #[derive(Template)]
 #[template(path = "report.html")]
@@ -74,7 +70,7 @@ impl Tone {
         }
     }
 
-    fn of(standing: Standing) -> Self {
+    pub(super) fn of(standing: Standing) -> Self {
         match standing {
             Standing::Failed => Self::Bad,
             Standing::Inconclusive => Self::Doubt,
@@ -85,14 +81,14 @@ impl Tone {
 }
 
 /// The tone of a drill. Nothing is green in a run that would have called damage verified.
-fn tone_in(judgement: &Judgement, standing: Standing) -> Tone {
+pub(super) fn tone_in(judgement: &Judgement, standing: Standing) -> Tone {
     match judgement.control.state {
         ControlState::Missed if standing == Standing::Verified => Tone::None,
         _ => Tone::of(standing),
     }
 }
 
-fn word(standing: Standing) -> &'static str {
+pub(super) fn word(standing: Standing) -> &'static str {
     match standing {
         Standing::Failed => "failed",
         Standing::Inconclusive => "inconclusive",
@@ -101,7 +97,7 @@ fn word(standing: Standing) -> &'static str {
     }
 }
 
-fn verdict_badge(judgement: &Judgement, verdict: Verdict) -> (Tone, &'static str) {
+pub(super) fn verdict_badge(judgement: &Judgement, verdict: Verdict) -> (Tone, &'static str) {
     let standing = match verdict {
         Verdict::Failed => Standing::Failed,
         Verdict::Inconclusive => Standing::Inconclusive,
@@ -227,7 +223,7 @@ impl Page {
         let longest = sorted.iter().filter_map(|d| d.rta.total_seconds).fold(0.0, f64::max);
         let shown: Vec<_> = sorted.iter().copied().take(DRILLS_MAX).collect();
         let drills: Vec<_> =
-            shown.iter().enumerate().map(|(i, d)| drill_view(judgement, d, i, longest)).collect();
+            shown.iter().enumerate().map(|(i, d)| drill::view(judgement, d, i, longest)).collect();
         let (tone, word) = run_tone(judgement);
         Self {
             tone,
@@ -238,7 +234,7 @@ impl Page {
             at: text::moment(judgement.at),
             reasons: judgement.reasons.iter().map(|r| text::brief(&r.text, FIELD_MAX)).collect(),
             cards: cards::cards(judgement),
-            problems: problems(judgement, &shown),
+            problems: problem::problems(judgement, &shown),
             copies: judgement.copies.iter().map(copy_view).collect(),
             matrix: matrix(judgement, &shown),
             drills_more: sorted.len() - drills.len(),
@@ -265,97 +261,7 @@ fn run_tone(judgement: &Judgement) -> (Tone, &'static str) {
     }
 }
 
-fn problems(judgement: &Judgement, drills: &[&DrillJudgement]) -> Vec<Problem> {
-    let mut room = FINDINGS_PER_PAGE;
-    let copies = judgement.copies.iter().filter(|c| c.verdict != Verdict::Verified);
-    let mut problems: Vec<_> = copies.map(|copy| copy_problem(copy, &mut room)).collect();
-    let bad = drills.iter().filter(|d| Standing::of(d) != Standing::Verified);
-    problems.extend(bad.map(|drill| drill_problem(judgement, drill, &mut room)));
-    problems
-}
-
-fn copy_problem(copy: &CopyJudgement, room: &mut usize) -> Problem {
-    let (tone, word) = copy_tone(copy);
-    let mut problem = Problem {
-        tone,
-        word,
-        subject: format!("The copy {} as a whole", text::brief(&copy.name.0, NAME_MAX)),
-        about: text::brief(&copy.location, FIELD_MAX),
-        findings: Vec::new(),
-        findings_folded: Vec::new(),
-        findings_more: 0,
-        gaps: copy.errors.iter().map(|e| text::brief(&e.chain(), FIELD_MAX)).collect(),
-        objectives: Vec::new(),
-    };
-    problem.show(&copy.findings.iter().collect::<Vec<_>>(), 0, room);
-    if copy.findings.is_empty() && copy.errors.is_empty() {
-        problem.gaps.push("it was planned and was not opened".to_owned());
-    }
-    problem
-}
-
-fn drill_problem(judgement: &Judgement, drill: &DrillJudgement, room: &mut usize) -> Problem {
-    let standing = Standing::of(drill);
-    let about = match (&drill.snapshot, drill.snapshot_time) {
-        (Some(id), Some(time)) => {
-            format!("snapshot {} of {}", text::brief(id.short(), 8), text::moment(time))
-        }
-        _ => "no snapshot".to_owned(),
-    };
-    let missed = [("recovery time", &drill.rto), ("recovery point", &drill.rpo)];
-    let mut problem = Problem {
-        tone: Tone::of(standing),
-        word: word(standing),
-        subject: story::subject(judgement, drill),
-        about,
-        findings: Vec::new(),
-        findings_folded: Vec::new(),
-        findings_more: 0,
-        gaps: drill
-            .reasons
-            .iter()
-            .filter(|r| r.verdict == Verdict::Inconclusive)
-            .map(|r| text::brief(&r.text, FIELD_MAX))
-            .collect(),
-        objectives: missed.into_iter().filter_map(|(what, o)| story::missed(what, o)).collect(),
-    };
-    let mut findings: Vec<_> = drill.findings.iter().collect();
-    // Damage weighs most, and of each kind one is worth more than many of the same kind.
-    let mut seen = BTreeMap::new();
-    findings.sort_by_cached_key(|f| {
-        let repeated = seen.entry(&f.code).and_modify(|n| *n += 1).or_insert(0_usize);
-        (*repeated > 0, std::cmp::Reverse(f.class), *repeated)
-    });
-    problem.show(&findings, drill.findings_omitted, room);
-    problem
-}
-
-impl Problem {
-    fn show(&mut self, findings: &[&Finding], omitted: u64, room: &mut usize) {
-        let count = findings.len().min(FINDINGS_PER_DRILL).min((*room).max(1));
-        *room = room.saturating_sub(count);
-        let mut views = findings.iter().take(count).map(|f| finding_view(f));
-        self.findings = views.by_ref().take(FINDINGS_AT_ONCE).collect();
-        self.findings_folded = views.collect();
-        self.findings_more = (findings.len() - count) as u64 + omitted;
-    }
-}
-
-fn finding_view(finding: &Finding) -> FindingView {
-    FindingView {
-        class: match finding.class {
-            Class::Damage => "damage",
-            Class::Anomaly => "anomaly",
-            Class::Objective => "objective",
-        },
-        code: text::brief(&finding.code, 80),
-        location: text::brief(&finding.location, FIELD_MAX),
-        expected: text::brief(&finding.expected, FIELD_MAX),
-        seen: text::brief(&finding.seen, FIELD_MAX),
-    }
-}
-
-fn copy_tone(copy: &CopyJudgement) -> (Tone, &'static str) {
+pub(super) fn copy_tone(copy: &CopyJudgement) -> (Tone, &'static str) {
     match copy.verdict {
         Verdict::Failed => (Tone::Bad, "damaged"),
         Verdict::Inconclusive => (Tone::Doubt, "not read"),
@@ -414,145 +320,8 @@ fn tag_text(tag: &str) -> String {
 }
 
 /// Numbered, because names may be anything.
-fn anchor(index: usize) -> String {
+pub(super) fn anchor(index: usize) -> String {
     format!("drill-{index}")
-}
-
-fn drill_view(judgement: &Judgement, drill: &DrillJudgement, index: usize, longest: f64) -> DrillView {
-    let standing = Standing::of(drill);
-    let restored = drill.rpa.is_some();
-    let files = usize::try_from(drill.files).unwrap_or(usize::MAX);
-    let checked: u64 = drill.examinations.iter().map(|e| e.checked).sum();
-    DrillView {
-        anchor: anchor(index),
-        tone: tone_in(judgement, standing),
-        verdict: verdict_badge(judgement, drill.verdict),
-        objective_missed: drill.objective_missed(),
-        tag: story::tag(drill),
-        copy: text::brief(&drill.copy.0, NAME_MAX),
-        snapshot: drill.snapshot.as_ref().map_or("none".to_owned(), |s| text::brief(s.short(), 8)),
-        snapshot_id: drill.snapshot.as_ref().map(|s| text::brief(&s.0, 64)).unwrap_or_default(),
-        snapshot_time: drill.snapshot_time.map(text::moment).unwrap_or_default(),
-        snapshot_age: drill
-            .snapshot_time
-            .map(|t| text::age(judgement.at.duration_since(t).as_secs_f64()))
-            .unwrap_or_default(),
-        host: drill.host.as_deref().map(|h| text::brief(h, NAME_MAX)).unwrap_or_default(),
-        restored: if restored { text::bytes(drill.bytes) } else { "nothing".to_owned() },
-        restored_note: if restored { text::counted(files, "file", "files") } else { String::new() },
-        lose: lose(drill),
-        down: measure(drill.rta.total_seconds, &drill.rto, "RTO", ""),
-        segments: segments(drill, longest),
-        phases_told: phases_told(drill),
-        examined: match drill.examinations.len() {
-            0 => "nothing examined".to_owned(),
-            probes => format!(
-                "{} by {}",
-                text::counted(usize::try_from(checked).unwrap_or(usize::MAX), "item", "items"),
-                text::counted(probes, "probe", "probes")
-            ),
-        },
-        probes: drill.examinations.iter().map(|e| probe_view(drill, e)).collect(),
-        withheld: drill.withheld.iter().take(NOTES_MAX).map(|w| text::brief(w, FIELD_MAX)).collect(),
-        kept: drill.kept.as_deref().map(|k| text::brief(k, FIELD_MAX)),
-    }
-}
-
-/// What would be lost. Where the backup is not verified that is only the least one would lose.
-fn lose(drill: &DrillJudgement) -> Measure {
-    let mut lose = measure(drill.rpa.as_ref().map(|r| r.seconds), &drill.rpo, "RPO", basis(drill));
-    if drill.verdict != Verdict::Verified && drill.rpa.is_some() {
-        lose.actual = format!("at least {}", lose.actual);
-    }
-    lose
-}
-
-fn basis(drill: &DrillJudgement) -> &'static str {
-    match drill.rpa.as_ref().map(|r| r.basis) {
-        Some(RecoveryBasis::Canary) => "by a canary",
-        Some(RecoveryBasis::Data) => "by its data",
-        Some(RecoveryBasis::Snapshot) => "by snapshot time only",
-        None => "",
-    }
-}
-
-fn measure(actual: Option<f64>, objective: &Objective, name: &str, note: &'static str) -> Measure {
-    let missed = objective.state == ObjectiveState::Missed;
-    let promised = objective.objective_seconds.map(text::span);
-    let used = match (actual, objective.objective_seconds) {
-        (Some(actual), Some(promised)) if promised > 0.0 => {
-            Some((actual / promised * 100.0).clamp(1.0, 100.0) as u32)
-        }
-        _ => None,
-    };
-    Measure {
-        actual: actual.map_or("not measured".to_owned(), text::span),
-        objective: match (promised, missed) {
-            (Some(promised), true) => format!("{name} {promised} missed"),
-            (Some(promised), false) => format!("{name} {promised}"),
-            (None, _) => format!("no {name}"),
-        },
-        note,
-        missed,
-        used,
-    }
-}
-
-/// The phases of the recovery time as parts of a bar that is as long as the longest one on the page.
-fn segments(drill: &DrillJudgement, longest: f64) -> Vec<Segment> {
-    if drill.rta.total_seconds.is_none() || longest <= 0.0 {
-        return Vec::new();
-    }
-    let counted = Phase::ALL.into_iter().filter(|p| *p != Phase::Provision);
-    counted
-        .filter_map(|phase| {
-            let share = drill.rta.phases.get(&phase)? / longest * 100.0;
-            share
-                .is_finite()
-                .then(|| Segment { class: phase.word(), percent: format!("{:.2}", share.clamp(0.0, 100.0)) })
-        })
-        .collect()
-}
-
-fn phases_told(drill: &DrillJudgement) -> String {
-    let told: Vec<_> =
-        drill.rta.phases.iter().map(|(p, s)| format!("{} {}", p.word(), text::span(*s))).collect();
-    told.join(", ")
-}
-
-fn probe_view(drill: &DrillJudgement, examination: &Examination) -> ProbeView {
-    let prefix = format!("{}.", examination.probe);
-    // The judge moves findings to the drill; their code tells whose they are.
-    let found = drill.findings.iter().filter(|f| f.code.starts_with(&prefix)).count() as u64
-        + examination.findings_omitted;
-    let count = |n: u64| text::counted(usize::try_from(n).unwrap_or(usize::MAX), "finding", "findings");
-    let (tone, result) = match (&examination.interrupted, found) {
-        (Some(why), 0) => (Tone::Doubt, format!("interrupted: {}", text::brief(why, FIELD_MAX))),
-        (Some(why), n) => {
-            (Tone::Bad, format!("{}, then interrupted: {}", count(n), text::brief(why, FIELD_MAX)))
-        }
-        (None, 0) if examination.checked == 0 => (Tone::Doubt, "examined nothing".to_owned()),
-        (None, 0) if nobodys(drill) => (Tone::None, "see the findings above".to_owned()),
-        (None, 0) => (Tone::Good, "nothing wrong".to_owned()),
-        (None, n) => (Tone::Bad, count(n)),
-    };
-    let texts = |all: &[String]| all.iter().take(NOTES_MAX).map(|t| text::brief(t, FIELD_MAX)).collect();
-    ProbeView {
-        name: text::brief(&examination.probe, 40),
-        tone,
-        result,
-        checked: format!("{} {}", text::count(examination.checked), text::brief(&examination.unit, 40)),
-        not_verified: texts(&examination.not_verified),
-        notes: texts(&examination.notes),
-    }
-}
-
-/// Whether there is a finding that cannot be told to be one probe's. Then no probe is called clean.
-fn nobodys(drill: &DrillJudgement) -> bool {
-    let known = |probe: &str| {
-        matches!(probe, "restore" | "snapshot") || drill.examinations.iter().any(|e| e.probe == probe)
-    };
-    drill.findings.iter().any(|f| !f.code.split_once('.').is_some_and(|(probe, _)| known(probe)))
 }
 
 /// What no drill verified, said once for all drills that share it, most common first.
