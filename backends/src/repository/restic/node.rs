@@ -127,7 +127,10 @@ impl Node {
         const SETUID: u32 = 1 << 23;
         const SETGID: u32 = 1 << 22;
         const STICKY: u32 = 1 << 20;
-        self.mode.map(|mode| {
+        // restic leaves out a mode of zero. An entry without any metadata (a program's output that was
+        // stored under a name) has no time either, and then no mode is known.
+        let mode = self.mode.or_else(|| self.mtime.map(|_| 0));
+        mode.map(|mode| {
             let bit = |go, unix| if mode & go != 0 { unix } else { 0 };
             (mode & 0o777) | bit(SETUID, 0o4000) | bit(SETGID, 0o2000) | bit(STICKY, 0o1000)
         })
