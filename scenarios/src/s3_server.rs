@@ -6,14 +6,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
+use s3s::access::S3Access;
 use s3s::auth::SimpleAuth;
+use s3s::dto::{ListObjectsInput, ListObjectsV2Input};
 use s3s::service::{S3Service, S3ServiceBuilder};
+use s3s::{S3Request, S3Result};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -35,6 +39,7 @@ impl S3Server {
             .map_err(|error| anyhow::anyhow!("failed to serve {}: {error:?}", root.display()))?;
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(access_key, secret_key));
+        service.set_access(EmptyDelimiter);
         let service = service.build();
 
         let listener =
@@ -74,6 +79,30 @@ impl Drop for S3Server {
             // It panicked if this is an error; there is nothing left to stop then.
             let _ = thread.join();
         }
+    }
+}
+
+/// restic asks with an empty delimiter for a listing without one. s3s-fs would put every object behind
+/// it, so it is taken away. (Written without the macro of `async_trait`, which nothing else needs.)
+struct EmptyDelimiter;
+
+type Checked<'a> = Pin<Box<dyn Future<Output = S3Result<()>> + Send + 'a>>;
+
+impl S3Access for EmptyDelimiter {
+    fn list_objects<'a: 'c, 'b: 'c, 'c>(
+        &'a self,
+        request: &'b mut S3Request<ListObjectsInput>,
+    ) -> Checked<'c> {
+        request.input.delimiter.take_if(|delimiter| delimiter.is_empty());
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn list_objects_v2<'a: 'c, 'b: 'c, 'c>(
+        &'a self,
+        request: &'b mut S3Request<ListObjectsV2Input>,
+    ) -> Checked<'c> {
+        request.input.delimiter.take_if(|delimiter| delimiter.is_empty());
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 

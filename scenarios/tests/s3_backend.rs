@@ -1,4 +1,5 @@
 //! The S3 backend against an S3 server, beside real restic, and against servers that misbehave.
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "this is all test")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -7,7 +8,7 @@ use std::process::{Command, Output};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use firedrill_backends::repository::error::{Trouble, trouble};
+use firedrill_backends::repository::error::{Trouble, to_error, trouble};
 use firedrill_backends::repository::location::{Access, Environment, Location};
 use firedrill_core::error::{Error, ErrorKind};
 use firedrill_scenarios::s3_server::S3Server;
@@ -118,14 +119,14 @@ fn read_back(backend: Arc<dyn WriteBackend>, source: &Path) -> Vec<u8> {
     content
 }
 
-/// Whether restic is there; a test without it says so, and fails where nothing may be skipped.
-fn restic_is_there() -> bool {
-    if Command::new("restic").arg("version").output().is_ok() {
+/// Whether a tool is there; a test without it says so, and fails where nothing may be skipped.
+fn is_there(tool: &str) -> bool {
+    if Command::new(tool).arg("version").output().is_ok() {
         return true;
     }
     let strict = std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_some_and(|value| value == "1");
-    assert!(!strict, "restic is not installed");
-    eprintln!("SKIPPED: restic is not installed");
+    assert!(!strict, "{tool} is not installed");
+    eprintln!("SKIPPED: {tool} is not installed");
     false
 }
 
@@ -145,7 +146,7 @@ fn what_rustic_writes_rustic_and_restic_read() {
         let backend = fixture.location(place).open(&good()).unwrap();
         assert!(read_back(Arc::clone(&backend), &source) == noise(6 << 20));
         assert!(backend.remove(FileType::Config, &Id::default(), false).is_err(), "reading only");
-        if restic_is_there() {
+        if is_there("restic") {
             succeeded(&fixture.restic(place, &["check", "--read-data"]));
             let path = source.join("folder/small");
             let dumped = fixture.restic(place, &["dump", "latest", path.to_str().unwrap()]);
@@ -158,7 +159,7 @@ fn what_rustic_writes_rustic_and_restic_read() {
 
 #[test]
 fn what_restic_writes_is_read() {
-    if !restic_is_there() {
+    if !is_there("restic") {
         return;
     }
     let fixture = Fixture::new();
@@ -202,12 +203,20 @@ fn what_is_wrong_is_told_apart() {
 #[test]
 fn missing_credentials_fail_soon() {
     let fixture = Fixture::new();
-    let env = Environment::default().with("AWS_EC2_METADATA_DISABLED", "true");
-    let started = Instant::now();
-    let error = refused(&fixture.address("bucket/x"), &Access::from_environment(env));
-    assert!(started.elapsed() < Duration::from_secs(5));
-    assert_eq!(error.kind, ErrorKind::Usage, "{}", error.chain());
-    assert!(error.chain().contains("AWS_PROFILE"), "{}", error.chain());
+    // Something that takes connections and never answers, in the place of the metadata service.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    let none = Environment::default();
+    for env in [
+        none.clone().with("AWS_EC2_METADATA_DISABLED", "true"),
+        none.with("AWS_EC2_METADATA_SERVICE_ENDPOINT", &silent),
+    ] {
+        let started = Instant::now();
+        let error = refused(&fixture.address("bucket/x"), &Access::from_environment(env));
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+        assert_eq!(error.kind, ErrorKind::Usage, "{}", error.chain());
+        assert!(error.chain().contains("AWS_PROFILE"), "{}", error.chain());
+    }
 }
 
 #[test]
@@ -235,7 +244,7 @@ fn listings_have_as_many_pages_as_they_need() {
         for worker in 0..4_u32 {
             let backend = &backend;
             scope.spawn(move || {
-                for n in (worker..2100).step_by(4) {
+                for n in (worker..1100).step_by(4) {
                     let content = vec![0; (n % 7) as usize].into();
                     backend.write_bytes(FileType::Snapshot, &id_of(n), false, content).unwrap();
                 }
@@ -247,11 +256,11 @@ fn listings_have_as_many_pages_as_they_need() {
     std::fs::write(folder.join("AB".repeat(32)), "x").unwrap();
     let mut listed = backend.list_with_size(FileType::Snapshot).unwrap();
     listed.sort();
-    let expected: Vec<_> = (0..2100).map(|n| (id_of(n), n % 7)).collect();
+    let expected: Vec<_> = (0..1100).map(|n| (id_of(n), n % 7)).collect();
     assert_eq!(listed, expected);
     assert!(backend.list(FileType::Index).unwrap().is_empty());
     backend.remove(FileType::Snapshot, &id_of(5), false).unwrap();
-    assert_eq!(backend.list(FileType::Snapshot).unwrap().len(), 2099);
+    assert_eq!(backend.list(FileType::Snapshot).unwrap().len(), 1099);
 }
 
 #[test]
@@ -392,4 +401,73 @@ fn endless_listings_end() {
     let error = backend.list(FileType::Snapshot).unwrap_err();
     assert_eq!(trouble(&error), Trouble::Other);
     assert_eq!(asked.lock().unwrap().len(), 2);
+}
+
+/// A web server with TLS, killed in the end.
+struct TlsServer {
+    process: std::process::Child,
+    port: u16,
+    certificate: PathBuf,
+}
+
+impl TlsServer {
+    fn start(folder: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (key, certificate) = (folder.join("key.pem"), folder.join("certificate.pem"));
+        let openssl = |arguments: &str| {
+            let mut command = Command::new("openssl");
+            command.args(arguments.split_whitespace()).args(["-out".as_ref(), certificate.as_os_str()]);
+            command.arg("-keyout").arg(&key);
+            succeeded(&command.output().unwrap());
+        };
+        openssl(
+            "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=drill \
+             -addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE",
+        );
+        let process = Command::new("openssl")
+            .args(["s_server", "-www", "-quiet", "-accept", &format!("127.0.0.1:{port}"), "-key"])
+            .args([key.as_os_str(), "-cert".as_ref(), certificate.as_os_str()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        for _ in 0..100 {
+            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self { process, port, certificate }
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn certificates_are_checked() {
+    if !is_there("openssl") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let server = TlsServer::start(folder.path());
+    for kind in ["s3", "rest"] {
+        let location = format!("{kind}:https://127.0.0.1:{}/bucket", server.port);
+        let location = Location::parse(&location).unwrap();
+        let read = |access: &Access| {
+            let backend = location.open_writable(access).unwrap();
+            backend.read_full(FileType::Pack, &Id::default())
+        };
+        let error = read(&good()).unwrap_err();
+        assert_eq!(trouble(&error), Trouble::Untrusted, "{kind}: {error}");
+        let told = to_error(ErrorKind::Unavailable, "open", &error).chain();
+        assert!(told.contains("--cacert"), "{told}");
+        let trusting = Access { ca_cert: Some(server.certificate.clone()), ..good() };
+        let page = read(&trusting).unwrap();
+        assert!(page.starts_with(b"<HTML>"), "{kind}: {page:?}");
+    }
 }

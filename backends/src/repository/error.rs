@@ -96,7 +96,15 @@ pub fn to_error(kind: ErrorKind, attempted: impl Into<String>, error: &RusticErr
     for cause in causes(error) {
         told = told.because(cause);
     }
-    let (_, advice) = diagnose(error);
+    let (_, mut advice) = diagnose(error);
+    if told.causes.iter().any(|cause| cause.contains("CaUsedAsEndEntity")) {
+        // restic accepts such a certificate, so the reader has reason to wonder.
+        advice = Some(
+            "the server shows a CA certificate as its own, which firedrill does not take: issue it one with \
+             basicConstraints CA:FALSE"
+                .to_owned(),
+        );
+    }
     match advice {
         _ if wrong_password => {
             told.advise("check RESTIC_PASSWORD, RESTIC_PASSWORD_FILE or RESTIC_PASSWORD_COMMAND")
@@ -335,6 +343,13 @@ mod tests {
     fn a_wrong_password_has_its_own_kind() {
         let error = RusticError::new(rustic_core::ErrorKind::Credentials, "no key").attach_error_code("C002");
         assert_eq!(to_error(ErrorKind::Unavailable, "open", &error).kind, ErrorKind::WrongPassword);
+    }
+
+    #[test]
+    fn a_ca_as_a_server_has_advice_of_its_own() {
+        let source = io::Error::other("invalid peer certificate: Other(OtherError(CaUsedAsEndEntity))");
+        let error = RusticError::with_source(rustic_core::ErrorKind::Backend, "get", source);
+        assert!(to_error(ErrorKind::Unavailable, "open", &error).chain().contains("CA:FALSE"));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(super) fn provider(
         chain = chain.or_else("Container", EcsCredentialsProvider::builder().configure(&conf).build());
     }
     if !env.get("AWS_EC2_METADATA_DISABLED").is_some_and(|off| off.eq_ignore_ascii_case("true")) {
-        chain = chain.or_else("Ec2InstanceMetadata", instance(&conf));
+        chain = chain.or_else("Ec2InstanceMetadata", instance(env, &conf));
     }
     SharedCredentialsProvider::new(chain)
 }
@@ -102,12 +102,15 @@ fn web_identity(env: &Environment) -> Option<StaticConfiguration> {
     })
 }
 
-fn instance(conf: &ProviderConfig) -> imds::credentials::ImdsCredentialsProvider {
-    let client = imds::Client::builder()
-        .configure(conf)
-        .max_attempts(1)
-        .connect_timeout(Duration::from_secs(1))
-        .read_timeout(Duration::from_secs(1))
-        .build();
+fn instance(env: &Environment, conf: &ProviderConfig) -> imds::credentials::ImdsCredentialsProvider {
+    let client = || {
+        imds::Client::builder()
+            .configure(conf)
+            .max_attempts(1)
+            .connect_timeout(Duration::from_secs(1))
+            .read_timeout(Duration::from_secs(1))
+    };
+    let named = env.get("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    let client = named.and_then(|named| client().endpoint(named).ok()).unwrap_or_else(client).build();
     imds::credentials::ImdsCredentialsProvider::builder().configure(conf).imds_client(client).build()
 }

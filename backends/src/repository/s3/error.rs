@@ -93,14 +93,22 @@ fn moved(response: &HttpResponse, meta: &ErrorMetadata, bucket: &str, text: &str
 /// No answer came, perhaps because nothing could be sent.
 fn unanswered(error: &(dyn StdError + 'static)) -> Fault {
     let text = chain(error);
-    let lower = text.to_lowercase();
-    if lower.contains("no providers in chain") || lower.contains("credential") || lower.contains("identity") {
-        return Fault::new(Trouble::NoCredentials, format!("no usable credentials: {text}")).advise(
+    let trouble = match of_chain(error) {
+        // Whoever was asked for credentials may have timed out; having none remains the point.
+        _ if text.contains("no credentials found in chain") => Trouble::NoCredentials,
+        Trouble::Other if text.to_lowercase().contains("credential") => Trouble::NoCredentials,
+        trouble => trouble,
+    };
+    if trouble == Trouble::NoCredentials {
+        return Fault::new(trouble, format!("no usable credentials: {text}")).advise(
             "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and AWS_SHARED_CREDENTIALS_FILE",
         );
     }
-    Fault::new(of_chain(error), text)
+    Fault::new(trouble, text)
 }
+
+/// Words of the SDK's layers that say nothing.
+const EMPTY: &[&str] = &["dispatch failure", "other", "io error", "service error"];
 
 /// `error` and its sources in one line.
 pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
@@ -110,7 +118,7 @@ pub(super) fn chain(error: &(dyn StdError + 'static)) -> String {
         && parts.len() < 12
     {
         let text = cause.to_string();
-        if !parts.iter().any(|earlier| earlier.contains(&text)) {
+        if !EMPTY.contains(&text.as_str()) && !parts.iter().any(|earlier| earlier.contains(&text)) {
             parts.push(text);
         }
         next = cause.source();
