@@ -13,7 +13,7 @@ pub fn render_plan(plan: &Plan, width: usize) -> String {
         out.push_str(&format!("copy {}: {}\n", text::clean(&copy.name.0), text::clean(&copy.location)));
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_width(u16::try_from(width).unwrap_or(u16::MAX));
     table.set_header(["drill", "snapshot", "taken", "files", "size", "RPO", "RTO"]);
     for drill in &plan.drills {
