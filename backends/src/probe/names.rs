@@ -34,6 +34,15 @@ pub(crate) fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|b| *b == b'/').and_then(|at| path.get(..at)).unwrap_or_default()
 }
 
+/// The path without its last extension.
+pub(crate) fn stem(path: &[u8]) -> &[u8] {
+    let name = last(path);
+    match name.iter().rposition(|b| *b == b'.') {
+        Some(at) if at > 0 => path.get(..path.len() - name.len() + at).unwrap_or(path),
+        _ => path,
+    }
+}
+
 /// Whether this is a canary file.
 pub(crate) fn is_canary(entry: &Entry) -> bool {
     entry.is_file() && entry.name() == canary::FILE.as_bytes()

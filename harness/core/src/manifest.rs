@@ -184,7 +184,8 @@ impl Manifest {
 
     /// Sum of the sizes of all regular files, hard links counted once each.
     pub fn bytes(&self) -> u64 {
-        self.files().map(|e| e.size).sum()
+        // Sizes come from the snapshot, and a hostile one can claim anything.
+        self.files().fold(0, |sum, e| sum.saturating_add(e.size))
     }
 
     /// Whether two files have the same stored content.
