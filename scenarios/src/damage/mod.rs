@@ -73,24 +73,28 @@ impl Operator {
     /// Damages the repository at `repository`, aimed at the newest snapshot of a tag that `seed` chooses.
     /// Fails with [`NotApplicable`] when no tag offers what the operator needs.
     pub fn apply(&self, repository: &Path, password: &str, seed: u64) -> Result<Guard> {
-        let survey = Survey::of(repository, &Secret::new(password))?;
-        let mut rng = StdRng::seed_from_u64(seed);
-        let mut tags: Vec<_> = survey.lines.keys().collect();
-        tags.shuffle(&mut rng);
-        let mut last = NotApplicable("the repository has no tagged snapshot".to_owned()).into();
-        for tag in tags {
-            match self.strike(repository, &survey, tag, &mut rng) {
-                Err(error) if error.is::<NotApplicable>() => last = error,
-                struck => return struck,
-            }
-        }
-        Err(last)
+        self.aim(repository, &Survey::of(repository, &Secret::new(password))?, seed)
     }
 
     /// Damages the repository at `repository`, aimed at the newest snapshot of `tag`.
     pub fn apply_to(&self, repository: &Path, password: &str, seed: u64, tag: &str) -> Result<Guard> {
         let survey = Survey::of(repository, &Secret::new(password))?;
         self.strike(repository, &survey, tag, &mut StdRng::seed_from_u64(seed))
+    }
+
+    /// Takes the first of the tags, in an order that `seed` chooses, that offers what is needed.
+    fn aim(&self, repository: &Path, survey: &Survey, seed: u64) -> Result<Guard> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut tags: Vec<_> = survey.lines.keys().collect();
+        tags.shuffle(&mut rng);
+        let mut last = NotApplicable("the repository has no tagged snapshot".to_owned()).into();
+        for tag in tags {
+            match self.strike(repository, survey, tag, &mut rng) {
+                Err(error) if error.is::<NotApplicable>() => last = error,
+                struck => return struck,
+            }
+        }
+        Err(last)
     }
 
     fn strike(&self, root: &Path, survey: &Survey, tag: &str, rng: &mut StdRng) -> Result<Guard> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use firedrill_core::secret::Secret;
 
+use super::survey::Survey;
 use super::{NotApplicable, catalogue, named};
 use crate::fleet::{Fleet, Scale, TARGETS, TestRepository};
 
@@ -43,12 +44,13 @@ fn every_operator_takes_effect_and_heals() {
     let repository = fleet_in(work.path());
     repository.plant_twins(&work.path().join("twins"), "2026-03-02T02:00:00Z".parse().unwrap(), 5).unwrap();
     let before = files(repository.path());
+    let survey = Survey::of(repository.path(), repository.password()).unwrap();
     let names: BTreeSet<_> = catalogue().iter().map(|operator| operator.name()).collect();
     assert_eq!(names.len(), catalogue().len());
 
     for (seed, operator) in catalogue().into_iter().enumerate() {
         let name = operator.name();
-        let guard = operator.apply(repository.path(), PASSWORD, seed as u64).unwrap();
+        let guard = operator.aim(repository.path(), &survey, seed as u64).unwrap();
         let damaged = files(repository.path());
         let touched: BTreeSet<_> = guard.touched().map(Path::to_owned).collect();
         let all: BTreeSet<_> = before.keys().chain(damaged.keys()).cloned().collect();

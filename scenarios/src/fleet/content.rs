@@ -1,11 +1,12 @@
 //! Content that looks like what applications write, and is well-formed where a reader would care.
 
 use std::io::Write as _;
+use std::sync::LazyLock;
 
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use rand::rngs::StdRng;
-use rand::{Rng as _, RngExt as _};
+use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
 const WORDS: &[&str] = &[
     "alert", "amber", "archive", "band", "cable", "canvas", "channel", "copper", "delta", "ember", "episode",
@@ -14,10 +15,21 @@ const WORDS: &[&str] = &[
     "zenith",
 ];
 
-/// `length` random bytes.
+/// `length` bytes that do not compress and that no other call gives. All but the first are cut from one
+/// pool: a generator for every byte would take most of the time of a debug build.
 pub(super) fn noise(rng: &mut StdRng, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
+    static POOL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut pool = vec![0; 1 << 18];
+        StdRng::seed_from_u64(0).fill_bytes(&mut pool);
+        pool
+    });
+    let mut bytes = vec![0; length.min(16)];
     rng.fill_bytes(&mut bytes);
+    while bytes.len() < length {
+        let from = rng.random_range(0..POOL.len() / 2);
+        let rest = POOL.get(from..).unwrap_or_default();
+        bytes.extend_from_slice(rest.get(..length - bytes.len()).unwrap_or(rest));
+    }
     bytes
 }
 
@@ -89,7 +101,7 @@ pub(super) fn pdf(rng: &mut StdRng, length: usize) -> Vec<u8> {
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_vec(),
         b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R >>".to_vec(),
         stream(page.as_bytes()),
-        stream(hex::encode(noise(rng, length / 2)).as_bytes()),
+        stream(&noise(rng, length)),
     ];
     let mut pdf = b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n".to_vec();
     let mut offsets = Vec::new();

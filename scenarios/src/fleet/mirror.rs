@@ -58,9 +58,12 @@ fn copy_all(
     };
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..JOBS.min(files.len())).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err(anyhow!("a copying thread panicked"))))
-            .collect()
+        // All of them are waited for, whatever the first one says.
+        let mut outcome = Ok(());
+        for worker in workers {
+            let ended = worker.join().unwrap_or_else(|_| Err(anyhow!("a copying thread panicked")));
+            outcome = outcome.and(ended);
+        }
+        outcome
     })
 }

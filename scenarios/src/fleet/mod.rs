@@ -16,6 +16,7 @@
 
 mod bulk;
 mod canary;
+mod config;
 mod content;
 mod database;
 mod downloader;
@@ -40,6 +41,8 @@ use anyhow::{Context as _, Result};
 use firedrill_core::secret::Secret;
 use jiff::{SignedDuration, Timestamp};
 
+pub use canary::key as canary_key;
+pub use config::{Config, write_secret};
 pub use mirror::{Mirrored, mirror};
 pub use repository::{Job, TestRepository, copy_repository};
 use stage::Stage;
@@ -166,12 +169,18 @@ impl Fleet {
 
     /// Lets a day pass: every target changes, and every canary is renewed.
     pub fn next_day(&mut self) -> Result<()> {
-        self.hour = self.hour.checked_add(SignedDuration::from_hours(24))?;
+        self.advance(SignedDuration::from_hours(24))
+    }
+
+    /// Lets another time pass than a day, with as many changes.
+    pub fn advance(&mut self, by: SignedDuration) -> Result<()> {
+        self.hour = self.hour.checked_add(by)?;
         self.day += 1;
         self.evolve()
     }
 
-    /// Days since the start.
+    /// Days since the start, which is also the sequence number of the canaries. Each
+    /// [`Fleet::advance`] counts as one.
     pub fn day(&self) -> u64 {
         u64::from(self.day)
     }
@@ -247,7 +256,7 @@ impl Fleet {
             let mut stage = self.stage(target)?;
             workload.evolve(&mut stage, day)?;
             for path in target.paths {
-                let line = canary::line(&self.canary_key, target.tag, u64::from(day), stage.now());
+                let line = canary::line(&self.canary_key, target.tag, u64::from(day), stage.now())?;
                 stage.write(
                     format!("{}/{}", path.trim_start_matches('/'), canary::FILE_NAME),
                     line.as_bytes(),
