@@ -191,7 +191,7 @@ fn restore_test(firedrill: &Path, dir: &Path, name: &str, copies: &[(&str, &str,
         .arg(&config)
         .arg("--state")
         .arg(dir.join(format!("{name}-state")))
-        .arg("--json")
+        .arg("--json-file")
         .arg(&json)
         .arg("--html")
         .arg(&html)

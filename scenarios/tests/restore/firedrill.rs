@@ -69,7 +69,7 @@ pub(crate) fn run(config: &Path, drill: &Drill, state: Option<&Path>) -> Result<
     if let Some(state) = state {
         command.arg("--state").arg(state);
     }
-    command.arg("--json").arg(&json).arg("--config").arg(config);
+    command.arg("--json-file").arg(&json).arg("--config").arg(config);
     let output = command.output().context("start firedrill")?;
     // An exit code alone would let a command pass that did nothing.
     let judgement = std::fs::read(&json).with_context(|| {
