@@ -3,7 +3,7 @@
 use super::Format;
 
 /// Folders of programs and their tests, in which nothing is a backup of its own.
-const SOURCE_FOLDERS: [&str; 10] = [
+const SOURCE_FOLDERS: [&str; 13] = [
     "node_modules",
     "vendor",
     "site-packages",
@@ -14,6 +14,10 @@ const SOURCE_FOLDERS: [&str; 10] = [
     "migration",
     "src",
     "__tests__",
+    "share",
+    "extension",
+    // k3s keeps a small JSON file here for each snapshot, under the snapshot's name.
+    ".metadata",
 ];
 
 /// What a name promises.
@@ -105,12 +109,15 @@ fn peel(name: &str, layers: &mut Vec<Format>) {
         }
         name = stem;
     }
-    let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending);
-    let named_like_etcd =
-        name.starts_with("etcd-snapshot") || (name.contains("etcd") && name.contains("snapshot"));
-    if named_like_etcd && !matches!(ending, "json" | "yaml" | "yml" | "sh" | "log" | "txt" | "md" | "prom") {
+    if name.contains("etcd") && name.contains("snapshot") && is_snapshot_ending(name) {
         layers.push(Format::EtcdSnapshot);
     }
+}
+
+/// `.db` and its like, or the seconds since 1970 that k3s appends: not the scripts and units around it.
+fn is_snapshot_ending(name: &str) -> bool {
+    let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
+    digits >= 8 || [".db", ".snap", ".bolt"].iter().any(|ending| name.ends_with(ending))
 }
 
 #[cfg(test)]
@@ -130,6 +137,8 @@ mod tests {
         assert_eq!(layers("etcd-snapshot-node1-1700000000"), [Format::EtcdSnapshot]);
         assert_eq!(layers("etcd-snapshot-node1-1700000000.zip"), [Format::Zip, Format::EtcdSnapshot]);
         assert_eq!(layers("etcd-snapshot.sh"), []);
+        assert_eq!(layers("bin/etcd-snapshot"), []);
+        assert_eq!(layers(".metadata/etcd-snapshot-node1-1700000000"), []);
         assert_eq!(layers("photo.jpg"), []);
     }
 
@@ -139,7 +148,7 @@ mod tests {
         assert!(dump("a.sql") && dump("a.sql.zst") && dump("a.tgz") && dump("a.xb") && dump("a.dump"));
         assert!(!dump("a.log.gz") && !dump("a.zip") && !dump("a.tar") && !dump("movie.mkv"));
         assert!(!dump("app/node_modules/x/a.sql") && !dump("app/migrations/0001.sql"));
-        assert!(!dump("movie.mkv.part") && Claim::of(b"etcd-snapshot-a.part").is_some_and(|c| c.partial));
+        assert!(!dump("movie.mkv.part") && Claim::of(b"etcd-snapshot-a.db.part").is_some_and(|c| c.partial));
     }
 
     #[test]

@@ -55,8 +55,6 @@ impl Restored {
     }
 
     pub(super) fn subject(&self) -> Subject {
-        let mut manifest = Manifest::default();
-        list(&self.data(), &self.data(), &mut manifest);
         let snapshot = snapshot();
         let series = Series::Tag("app".to_owned());
         let copy = CopyName("primary".to_owned());
@@ -77,7 +75,7 @@ impl Restored {
             snapshot,
             root: self.data(),
             work: self.work(),
-            manifest: Arc::new(manifest),
+            manifest: Arc::new(manifest_of(&self.data())),
             history: Arc::new(History::default()),
             at: Timestamp::UNIX_EPOCH,
             watch: Watch::unlimited(),
@@ -102,11 +100,22 @@ impl Restored {
             snapshot_time: Timestamp::UNIX_EPOCH,
             host: "h".to_owned(),
             accepted: None,
-            probes: before.0.iter().map(|e| (e.probe.clone(), e.baseline.clone())).collect::<BTreeMap<_, _>>(),
+            probes: before
+                .0
+                .iter()
+                .map(|e| (e.probe.clone(), e.baseline.clone()))
+                .collect::<BTreeMap<_, _>>(),
         };
         subject.history = Arc::new(History { baseline: Some(baseline), ..History::default() });
         examine(&subject)
     }
+}
+
+/// Lists a folder.
+pub(super) fn manifest_of(folder: &Path) -> Manifest {
+    let mut manifest = Manifest::default();
+    list(folder, folder, &mut manifest);
+    manifest
 }
 
 fn snapshot() -> Snapshot {
@@ -198,9 +207,8 @@ impl Report {
 pub(super) fn have(tools: &[&str]) -> bool {
     for tool in tools {
         let found = Path::new(tool).is_absolute() && Path::new(tool).exists()
-            || std::env::var_os("PATH").is_some_and(|path| {
-                std::env::split_paths(&path).any(|folder| folder.join(tool).exists())
-            });
+            || std::env::var_os("PATH")
+                .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(tool).exists()));
         if !found {
             assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "{tool} is missing");
             eprintln!("SKIPPED: {tool} is missing");

@@ -13,6 +13,9 @@ use super::context::Context;
 /// Tables remembered per probe, all dumps together.
 const TABLES_MAX: usize = 2000;
 
+/// Dumps followed per probe: an archive can hold any number.
+const DUMPS_MAX: usize = 5000;
+
 /// Falls of smaller counts mean nothing.
 const COUNT_MIN: u64 = 10;
 
@@ -39,12 +42,18 @@ pub(super) struct Revision {
 /// What an examination has learnt.
 #[derive(Default)]
 pub(super) struct Facts {
-    pub(super) dumps: Vec<Dump>,
+    dumps: Vec<Dump>,
     pub(super) newest: Option<Revision>,
     times: Vec<Timestamp>,
 }
 
 impl Facts {
+    pub(super) fn saw_dump(&mut self, dump: Dump) {
+        if self.dumps.len() < DUMPS_MAX {
+            self.dumps.push(dump);
+        }
+    }
+
     pub(super) fn saw_revision(&mut self, seen: Revision) {
         self.newest = self.newest.max(Some(seen));
     }
@@ -186,21 +195,42 @@ fn series(path: &[u8]) -> String {
     let text = firedrill_core::manifest::display_path(path);
     let mut name = String::with_capacity(text.len());
     let mut run = String::new();
-    for c in text.chars().chain(['\0']) {
+    for c in text.chars().chain(['/']) {
         let joins = !run.is_empty() && matches!(c, '-' | '_' | ':' | '.' | 'T' | '+');
         if c.is_ascii_digit() || joins {
             run.push(c);
             continue;
         }
         let stem = run.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let dated = stem.chars().filter(char::is_ascii_digit).count() >= 6;
-        name.push_str(if dated { "#" } else { stem });
+        let stamp = stamp(stem);
+        name.push_str(stem.get(..stamp).unwrap_or_default());
+        if stamp < stem.len() {
+            name.push('#');
+        }
         name.push_str(run.get(stem.len()..).unwrap_or_default());
         run.clear();
         name.push(c);
     }
     name.pop();
     name
+}
+
+/// Where in a run of joined numbers a date or a counter begins: at the first number of four digits or
+/// more, or at the two-digit day and month in front of a year that ends the run. Its length if nowhere.
+fn stamp(run: &str) -> usize {
+    let mut parts = Vec::new();
+    let mut begin = 0;
+    for part in run.split(|c: char| !c.is_ascii_digit()) {
+        parts.push((begin, part.len()));
+        begin += part.len() + 1;
+    }
+    let Some(long) = parts.iter().position(|(_, length)| *length >= 4) else { return run.len() };
+    let digits = |from: usize| parts.iter().skip(from).map(|(_, length)| length).sum::<usize>();
+    let from = if digits(long) >= 6 { long } else { long.saturating_sub(2) };
+    match parts.get(from) {
+        Some((begin, _)) if digits(from) >= 6 => *begin,
+        _ => run.len(),
+    }
 }
 
 #[cfg(test)]
@@ -212,7 +242,9 @@ mod tests {
         assert_eq!(series(b"d/app-2026-02-11.sql.gz"), "d/app-#.sql.gz");
         assert_eq!(series(b"d/app-20260211-154344.sql"), series(b"d/app-20260212-040000.sql"));
         assert_eq!(series(b"etcd-snapshot-node1-1700000000"), "etcd-snapshot-node1-#");
+        assert_eq!(series(b"db1-11-02-2026.sql"), "db1-#.sql");
         assert_ne!(series(b"db1.sql"), series(b"db2.sql"));
+        assert_ne!(series(b"db1-2026-02-11.sql"), series(b"db2-2026-02-11.sql"));
     }
 
     #[test]

@@ -156,8 +156,9 @@ impl<'a> Input<'a> {
 
     fn fail(&mut self, error: io::Error) -> io::Error {
         self.failed = true;
-        if is_reported(&error) {
-            return error;
+        // A decoder may wrap what it got from beneath; nothing is damaged because we had to stop.
+        if is_reported(&error) || self.context.proceed().is_err() {
+            return reported();
         }
         match self.origin {
             Origin::File | Origin::Part => {

@@ -119,7 +119,9 @@ impl Format {
             Self::Zip => "the content of entries beyond their checksum",
             Self::SqlDump => "the dumps were not loaded into an engine: only their structure was read",
             Self::PgArchive => "the archives were not loaded into an engine: only their structure was read",
-            Self::Xbstream => "the backups were not prepared or started: pages inside the files were not read",
+            Self::Xbstream => {
+                "the backups were not prepared or started: pages inside the files were not read"
+            }
             Self::EtcdSnapshot => "the snapshots were not restored into an etcd",
         }
     }

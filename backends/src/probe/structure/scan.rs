@@ -171,7 +171,9 @@ pub(super) fn open(root: &Path, path: &[u8]) -> io::Result<Option<File>> {
             let regular = FileType::from_raw_mode(rustix::fs::fstat(&descriptor)?.st_mode).is_file();
             Ok(regular.then(|| File::from(descriptor)))
         }
-        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::XDEV | Errno::ISDIR) => Ok(None),
+        Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR | Errno::NXIO | Errno::XDEV | Errno::ISDIR) => {
+            Ok(None)
+        }
         Err(error) => Err(error.into()),
     }
 }

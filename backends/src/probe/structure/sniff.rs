@@ -84,7 +84,10 @@ pub(super) fn problem(claim: &Claim, head: &[u8], whole: bool) -> Option<Problem
         return claimed.then_some(Problem::Random);
     }
     match outer {
-        Format::SqlDump => (is_text(head) && !sql::has_keyword(head)).then_some(Problem::NoStatement),
+        // A long comment may stand in front, so only a file that was seen to its end has no statement.
+        Format::SqlDump => {
+            (whole && is_text(head) && !sql::has_keyword(head)).then_some(Problem::NoStatement)
+        }
         // Other tools write `.dump` files too.
         Format::PgArchive => None,
         _ if claim.dump => Some(Problem::Mismatch),

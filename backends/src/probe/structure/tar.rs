@@ -9,7 +9,7 @@
 //! The parser is our own: the `tar` crate keeps long names in memory without a bound, and takes the end
 //! of a cut file at a member boundary for the end of the archive, which is the very fault to be found.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Read};
 
 use firedrill_core::manifest::display_path;
@@ -43,8 +43,17 @@ pub(super) fn check(
     input: &mut Input<'_>,
     depth: usize,
 ) -> io::Result<()> {
-    Archive { context, item, depth, members: 0, next: Extension::default(), names: HashSet::new(), toc: None }
-        .read(input)
+    Archive {
+        context,
+        item,
+        depth,
+        members: 0,
+        next: Extension::default(),
+        names: HashSet::new(),
+        toc: None,
+        tables: BTreeMap::new(),
+    }
+    .read(input)
 }
 
 /// What an extended header says about the member after it.
@@ -62,10 +71,12 @@ struct Archive<'a> {
     next: Extension,
     names: HashSet<Vec<u8>>,
     toc: Option<(Vec<u8>, Toc)>,
+    /// Rows per table of the pg_dump archive that this tar is.
+    tables: BTreeMap<String, u64>,
 }
 
 impl Archive<'_> {
-    fn read(&mut self, input: &mut Input<'_>) -> io::Result<()> {
+    fn read(mut self, input: &mut Input<'_>) -> io::Result<()> {
         let mut lone_zero_block = false;
         loop {
             let at = input.offset();
@@ -156,13 +167,7 @@ impl Archive<'_> {
     }
 
     /// Reads the content of one member and checks it; false when it is cut.
-    fn content(
-        &mut self,
-        input: &mut Input<'_>,
-        name: &[u8],
-        size: u64,
-        regular: bool,
-    ) -> io::Result<bool> {
+    fn content(&mut self, input: &mut Input<'_>, name: &[u8], size: u64, regular: bool) -> io::Result<bool> {
         let claims = Claim::of(name).is_some_and(|claim| claim.dump);
         let mut window = Window { input, left: size };
         if regular && (size > 0 || claims) {
@@ -190,11 +195,21 @@ impl Archive<'_> {
             }
             return;
         }
-        let table = self.toc.as_ref().filter(|(at, _)| at == folder).and_then(|(_, toc)| toc.table_of(base));
-        let _recorded = match table {
-            Some(table) => pg::data::check(context, &item.location, table, &mut part).map(drop),
-            None => inspect::stream(context, item, part, self.depth + 1),
-        };
+        let toc = self.toc.as_ref().filter(|(at, _)| at == folder).map(|(_, toc)| toc);
+        if toc.is_some() && base == b"restore.sql" {
+            // A by-product without data, made of the table of contents.
+            return;
+        }
+        match toc.and_then(|toc| toc.table_of(base)) {
+            Some(table) => {
+                if let Ok(rows) = pg::data::check(context, &item.location, table, &mut part) {
+                    self.tables.insert(table.name.clone(), rows);
+                }
+            }
+            None => {
+                let _recorded = inspect::stream(context, item, part, self.depth + 1);
+            }
+        }
     }
 
     fn behind_the_end(&self, input: &mut Input<'_>) -> io::Result<()> {
@@ -217,11 +232,16 @@ impl Archive<'_> {
         }
     }
 
-    fn finish(&self) {
+    fn finish(self) {
         let at = &self.item.location;
         if self.members == 0 {
             if Claim::of(&self.item.name).is_some_and(|claim| claim.layers.contains(&Format::Tar)) {
-                self.context.anomaly("tar.empty", at, "an archive of something", "an archive without members");
+                self.context.anomaly(
+                    "tar.empty",
+                    at,
+                    "an archive of something",
+                    "an archive without members",
+                );
             }
             return;
         }
@@ -229,7 +249,12 @@ impl Archive<'_> {
         if let Some((folder, toc)) = &self.toc
             && self.names.len() < NAMES_MAX
         {
-            toc.report_missing(self.context, at, |file| self.names.contains(&[folder.as_slice(), file].concat()));
+            if !self.tables.is_empty() {
+                pg::remember(self.context, self.item, self.tables);
+            }
+            toc.report_missing(self.context, at, |file| {
+                self.names.contains(&[folder.as_slice(), file].concat())
+            });
         }
     }
 
@@ -304,7 +329,10 @@ fn number(field: &[u8]) -> Option<u64> {
         && first == 0x80
     {
         let (high, low) = rest.split_at_checked(rest.len().checked_sub(8)?)?;
-        return high.iter().all(|byte| *byte == 0).then(|| u64::from_be_bytes(low.try_into().unwrap_or([0; 8])));
+        return high
+            .iter()
+            .all(|byte| *byte == 0)
+            .then(|| u64::from_be_bytes(low.try_into().unwrap_or([0; 8])));
     }
     let text = std::str::from_utf8(field).ok()?;
     let digits = text.trim_matches(|c| c == ' ' || c == '\0');

@@ -227,8 +227,12 @@ impl Stream<'_> {
 
     fn finish(self, item: &Item) {
         let open: Vec<String> = {
-            let mut open: Vec<_> =
-                self.files.iter().filter(|(_, part)| !part.ended).map(|(path, _)| display_path(path)).collect();
+            let mut open: Vec<_> = self
+                .files
+                .iter()
+                .filter(|(_, part)| !part.ended)
+                .map(|(path, _)| display_path(path))
+                .collect();
             open.sort();
             open
         };
@@ -268,7 +272,7 @@ impl Stream<'_> {
             tables.len()
         ));
         let dump = Dump { path: item.name.clone(), tables, rows: 0, complete: true };
-        self.context.facts().dumps.push(dump);
+        self.context.facts().saw_dump(dump);
     }
 
     fn named(&self, names: &[&str]) -> Option<&Part> {

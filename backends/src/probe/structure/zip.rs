@@ -71,8 +71,9 @@ fn entry<R: Read + Seek>(
 }
 
 fn broken(context: &Context<'_>, at: &str, expected: &str, error: ZipError) -> io::Result<()> {
+    // The library may wrap what it got from beneath; nothing is damaged because we had to stop.
+    context.proceed()?;
     match error {
-        ZipError::Io(error) if is_reported(&error) => return Err(error),
         ZipError::UnsupportedArchive(_)
         | ZipError::InvalidPassword
         | ZipError::CompressionMethodNotSupported(_) => {
@@ -90,7 +91,8 @@ fn directory_size(file: &File) -> io::Result<Option<u64>> {
     let begin = length - tail.len() as u64;
     file.read_exact_at(&mut tail, begin)?;
     let Some(end) = tail.windows(4).rposition(|window| window == b"PK\x05\x06") else { return Ok(None) };
-    let field = |at: usize| tail.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
+    let field =
+        |at: usize| tail.get(at..at + 4).and_then(|bytes| bytes.try_into().ok()).map(u32::from_le_bytes);
     match field(end + 12) {
         Some(u32::MAX) => {}
         other => return Ok(other.map(u64::from)),

@@ -16,10 +16,13 @@ const FLAG_LEAF: u16 = 0x02;
 const BUCKET: u32 = 1;
 
 /// Deeper trees do not occur: each level multiplies the number of pages.
-const DEPTH_MAX: usize = 64;
+const DEPTH_MAX: usize = 32;
 
 /// One page with its overflow; a value in etcd is at most a few MiB.
-const PAGE_BYTES_MAX: u64 = 256 << 20;
+const PAGE_BYTES_MAX: u64 = 64 << 20;
+
+/// The longest key that bbolt takes.
+const KEY_BYTES_MAX: usize = 32_768;
 
 /// Keys whose existence is followed; 8 bytes each.
 const KEYS_MAX: usize = 4_000_000;
@@ -68,14 +71,19 @@ struct Meta {
 
 fn meta(page: &[u8]) -> Option<Meta> {
     let body = page.get(PAGE_HEADER..PAGE_HEADER + 64)?;
-    let sum = body.get(..56)?.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| {
-        (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let valid =
-        u32_at(body, 0)? == MAGIC && u32_at(body, 4)? == VERSION && u64_at(body, 56)? == sum;
+    let sum = body
+        .get(..56)?
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    let valid = u32_at(body, 0)? == MAGIC && u32_at(body, 4)? == VERSION && u64_at(body, 56)? == sum;
     let page_size = u64::from(u32_at(body, 8)?);
     (valid && page_size.is_power_of_two() && (512..=65_536).contains(&page_size)).then_some(())?;
-    Some(Meta { page_size, root: u64_at(body, 16)?, pages: u64_at(body, 40)?, transaction: u64_at(body, 48)? })
+    Some(Meta {
+        page_size,
+        root: u64_at(body, 16)?,
+        pages: u64_at(body, 40)?,
+        transaction: u64_at(body, 48)?,
+    })
 }
 
 /// An opened database.
@@ -141,7 +149,7 @@ impl<'f> Bolt<'f> {
                 names.insert(key.to_vec());
             }
         }
-        Ok(names.contains(&b"key"[..]) && names.contains(&b"meta"[..]))
+        Ok([&b"key"[..], b"meta", b"lease"].iter().all(|name| names.contains(*name)))
     }
 
     fn page(&self, id: u64) -> Result<Page, Flaw> {
@@ -156,7 +164,8 @@ impl<'f> Bolt<'f> {
         self.file.read_exact_at(&mut header, at)?;
         let overflow = u64::from(u32_at(&header, 12).unwrap_or(0));
         let bytes = (overflow + 1).saturating_mul(size);
-        if u64_at(&header, 0) != Some(id) || bytes > PAGE_BYTES_MAX || at.saturating_add(bytes) > self.length {
+        if u64_at(&header, 0) != Some(id) || bytes > PAGE_BYTES_MAX || at.saturating_add(bytes) > self.length
+        {
             return wrong(format!("a header that does not fit page {id}"));
         }
         let mut content = vec![0; usize::try_from(bytes).unwrap_or(0)];
@@ -194,13 +203,14 @@ fn leaf_element(page: &[u8], index: u16) -> Result<(u32, &[u8], &[u8]), Flaw> {
     find().ok_or_else(|| Flaw::Wrong(format!("element {index} of a leaf lies outside its page")))
 }
 
-fn branch_element(page: &[u8], index: u16) -> Result<(u64, &[u8]), Flaw> {
+fn branch_child(page: &[u8], index: u16) -> Result<u64, Flaw> {
     let element = PAGE_HEADER + usize::from(index) * ELEMENT;
     let find = || {
         let position = usize::try_from(u32_at(page, element)?).ok()?;
         let key_size = usize::try_from(u32_at(page, element + 4)?).ok()?;
         let key = element.checked_add(position)?;
-        Some((u64_at(page, element + 8)?, page.get(key..key.checked_add(key_size)?)?))
+        page.get(key..key.checked_add(key_size)?)?;
+        u64_at(page, element + 8)
     };
     find().ok_or_else(|| Flaw::Wrong(format!("element {index} of a branch lies outside its page")))
 }
@@ -222,97 +232,132 @@ pub(super) struct Found {
 pub(super) struct Walk<'w> {
     context: &'w Context<'w>,
     bolt: &'w Bolt<'w>,
-    seen: HashSet<u64>,
+    /// One bit per page.
+    seen: Vec<u64>,
     live: Option<HashSet<u64>>,
     found: Found,
 }
 
+/// A bucket inside a leaf that has pages of its own.
+struct Nested {
+    name: Vec<u8>,
+    root: u64,
+}
+
 impl<'w> Walk<'w> {
+    /// A walk through `bolt`, whose pages fit into its file.
     pub(super) fn new(context: &'w Context<'w>, bolt: &'w Bolt<'w>) -> Self {
-        Self { context, bolt, seen: HashSet::new(), live: Some(HashSet::new()), found: Found::default() }
+        let words = usize::try_from(bolt.meta.pages / 64 + 1).unwrap_or(0);
+        Self { context, bolt, seen: vec![0; words], live: Some(HashSet::new()), found: Found::default() }
     }
 
     pub(super) fn run(mut self) -> Result<Found, Flaw> {
-        self.bucket(self.bolt.meta.root, b"", 0)?;
+        self.node(self.bolt.meta.root, b"", 0, &mut None)?;
         self.found.keys = self.live.map(|live| live.len() as u64);
         Ok(self.found)
     }
 
-    /// Walks one bucket, depth first, in key order. The recursion is bounded by `DEPTH_MAX`, the work by
-    /// the number of pages, none of which is entered twice.
-    fn bucket(&mut self, root: u64, name: &[u8], depth: usize) -> Result<(), Flaw> {
-        let mut last = None;
-        self.node(root, name, depth, &mut last)
-    }
-
-    fn node(&mut self, id: u64, name: &[u8], depth: usize, last: &mut Option<Vec<u8>>) -> Result<(), Flaw> {
+    /// Walks one page and what it refers to, depth first, in key order. The recursion is bounded by
+    /// `DEPTH_MAX`, the work by the number of pages, none of which is entered twice; a page is let go
+    /// before the next one is read.
+    fn node(&mut self, id: u64, bucket: &[u8], depth: usize, last: &mut Option<Vec<u8>>) -> Result<(), Flaw> {
         self.context.proceed()?;
         if depth > DEPTH_MAX {
             return wrong("a page tree without an end");
         }
         let page = self.bolt.page(id)?;
         for used in id..=id.saturating_add(page.overflow) {
-            if !self.seen.insert(used) {
-                return wrong(format!("page {used} is used twice"));
-            }
+            self.enter(used)?;
         }
         match page.flags {
-            FLAG_LEAF => self.leaf(&page.bytes, page.count, name, depth, last),
-            FLAG_BRANCH if page.count > 0 => {
-                for index in 0..page.count {
-                    let (child, _) = branch_element(&page.bytes, index)?;
-                    self.node(child, name, depth + 1, last)?;
+            FLAG_LEAF => {
+                let nested = self.leaf(&page.bytes, page.count, bucket, last)?;
+                drop(page);
+                for inner in nested {
+                    self.node(inner.root, &inner.name, depth + 1, &mut None)?;
                 }
                 Ok(())
+            }
+            FLAG_BRANCH if page.count > 0 => {
+                let children: Result<Vec<u64>, Flaw> =
+                    (0..page.count).map(|index| branch_child(&page.bytes, index)).collect();
+                drop(page);
+                children?.into_iter().try_for_each(|child| self.node(child, bucket, depth + 1, last))
             }
             flags => wrong(format!("page {} with flags {flags:#x} in the tree", page.id)),
         }
     }
 
+    fn enter(&mut self, page: u64) -> Result<(), Flaw> {
+        let word = usize::try_from(page / 64).ok().and_then(|word| self.seen.get_mut(word));
+        match word {
+            Some(word) if *word & (1 << (page % 64)) == 0 => {
+                *word |= 1 << (page % 64);
+                Ok(())
+            }
+            Some(_) => wrong(format!("page {page} is used twice")),
+            None => wrong(format!("a reference to page {page}, of {}", self.bolt.meta.pages)),
+        }
+    }
+
+    /// Looks at the elements of a leaf; returns the buckets that have pages of their own.
     fn leaf(
         &mut self,
         page: &[u8],
         count: u16,
-        name: &[u8],
-        depth: usize,
+        bucket: &[u8],
         last: &mut Option<Vec<u8>>,
-    ) -> Result<(), Flaw> {
+    ) -> Result<Vec<Nested>, Flaw> {
+        let mut nested = Vec::new();
         for index in 0..count {
             let (flags, key, value) = leaf_element(page, index)?;
-            if last.as_deref().is_some_and(|last| last >= key) {
-                return wrong(format!("keys out of order in bucket {}", String::from_utf8_lossy(name)));
+            if key.len() > KEY_BYTES_MAX || last.as_deref().is_some_and(|last| last >= key) {
+                return wrong(format!("keys out of order in bucket {:?}", String::from_utf8_lossy(bucket)));
             }
             *last = Some(key.to_vec());
             if flags & BUCKET != 0 {
-                self.nested(key, value, depth)?;
-            } else if name == b"key" {
-                self.revision(key, value)?;
-            } else if name == b"alarm" {
-                self.found.alarms += 1;
+                match u64_at(value, 0) {
+                    Some(0) => self.inline(key, value.get(16..).unwrap_or_default())?,
+                    Some(root) => nested.push(Nested { name: key.to_vec(), root }),
+                    None => return wrong("a bucket without a header"),
+                }
+                self.found.has_key_bucket |= bucket.is_empty() && key == b"key";
+            } else {
+                self.entry(bucket, key, value)?;
             }
+        }
+        Ok(nested)
+    }
+
+    /// A small bucket stands as a page inside the value. It has no buckets in it.
+    fn inline(&mut self, bucket: &[u8], page: &[u8]) -> Result<(), Flaw> {
+        let (Some(FLAG_LEAF), Some(count)) = (u16_at(page, 8), u16_at(page, 10)) else {
+            return wrong("an inline bucket that is no leaf");
+        };
+        for index in 0..count {
+            let (flags, key, value) = leaf_element(page, index)?;
+            if flags & BUCKET != 0 {
+                return wrong("a bucket inside an inline bucket");
+            }
+            self.entry(bucket, key, value)?;
         }
         Ok(())
     }
 
-    fn nested(&mut self, key: &[u8], value: &[u8], depth: usize) -> Result<(), Flaw> {
-        self.found.has_key_bucket |= key == b"key" && depth <= 1;
-        let Some(root) = u64_at(value, 0) else { return wrong("a bucket without a header") };
-        if root != 0 {
-            return self.bucket(root, key, depth + 1);
-        }
-        if depth >= DEPTH_MAX {
-            return wrong("buckets without an end");
-        }
-        // A small bucket stands as a page inside the value.
-        let page = value.get(16..).unwrap_or_default();
-        match (u16_at(page, 8), u16_at(page, 10)) {
-            (Some(FLAG_LEAF), Some(count)) => self.leaf(page, count, key, depth + 1, &mut None),
-            _ => wrong("an inline bucket that is no leaf"),
+    fn entry(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), Flaw> {
+        match bucket {
+            b"key" => self.revision(key, value),
+            b"alarm" => {
+                self.found.alarms += 1;
+                Ok(())
+            }
+            _ => Ok(()),
         }
     }
 
     fn revision(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
-        let Some(main) = key.first_chunk::<8>().filter(|_| key.len() >= 17 && key.get(8) == Some(&b'_')) else {
+        let Some(main) = key.first_chunk::<8>().filter(|_| key.len() >= 17 && key.get(8) == Some(&b'_'))
+        else {
             return wrong("a key in the key bucket that is no revision");
         };
         self.found.revisions += 1;
@@ -353,6 +398,9 @@ fn first_field(message: &[u8]) -> Option<&[u8]> {
 fn fingerprint(name: &[u8]) -> u64 {
     use std::hash::{DefaultHasher, Hasher};
     let mut hasher = DefaultHasher::new();
-    hasher.write(name);
+    // Longer keys do not occur in etcd; a hostile one must not make us hash the same megabytes again
+    // and again.
+    hasher.write(name.get(..4096).unwrap_or(name));
+    hasher.write_usize(name.len());
     hasher.finish()
 }

@@ -88,8 +88,7 @@ fn unpack(
     input: &mut Input<'_>,
     path: &std::path::Path,
 ) -> io::Result<File> {
-    let mut file =
-        File::options().read(true).write(true).create(true).truncate(true).open(path)?;
+    let mut file = File::options().read(true).write(true).create(true).truncate(true).open(path)?;
     let mut buffer = vec![0; 64 * 1024];
     let mut written = 0_u64;
     loop {
@@ -119,7 +118,12 @@ fn examine(context: &Context<'_>, item: &Item, file: &File) -> io::Result<()> {
     if hashed {
         let stored = trailer(file, content)?;
         if stored != digest(context, file, content)? {
-            context.damage("etcd_snapshot.hash", at, "content that fits the appended SHA-256", "other content");
+            context.damage(
+                "etcd_snapshot.hash",
+                at,
+                "content that fits the appended SHA-256",
+                "other content",
+            );
         }
     } else {
         report_no_hash(context, item, length);

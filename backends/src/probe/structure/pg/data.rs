@@ -30,7 +30,10 @@ pub(super) fn walk(
             return Err(Flaw::Wrong(format!("a data block at byte {begin} for the unknown entry {id}")));
         };
         if entry.position.is_some_and(|position| position != begin) {
-            return Err(Flaw::Wrong(format!("the data of {} is not where the table of contents says", entry.name)));
+            return Err(Flaw::Wrong(format!(
+                "the data of {} is not where the table of contents says",
+                entry.name
+            )));
         }
         match kind {
             BLOCK_DATA => {
@@ -48,7 +51,9 @@ pub(super) fn walk(
         }
     }
     match due.values().min_by_key(|entry| entry.id) {
-        Some(first) => Err(archive.cut(&format!("without the data of {} entries ({} first)", due.len(), first.name))),
+        Some(first) => {
+            Err(archive.cut(&format!("without the data of {} entries ({} first)", due.len(), first.name)))
+        }
         None => Ok(()),
     }
 }

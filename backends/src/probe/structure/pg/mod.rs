@@ -58,8 +58,8 @@ pub(super) fn check(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -
 }
 
 /// Keeps what the archive holds for the next drill.
-fn remember(context: &Context<'_>, item: &Item, tables: BTreeMap<String, u64>) {
+pub(super) fn remember(context: &Context<'_>, item: &Item, tables: BTreeMap<String, u64>) {
     let rows = tables.values().sum();
     context.note(format!("{}: data of {} tables, {rows} rows", item.location, tables.len()));
-    context.facts().dumps.push(Dump { path: item.name.clone(), tables, rows, complete: true });
+    context.facts().saw_dump(Dump { path: item.name.clone(), tables, rows, complete: true });
 }

@@ -90,21 +90,50 @@ fn header(line: &[u8]) -> Option<Tool> {
 /// Lines that may stand before a header: comments, settings, and what a tool said on its error output.
 /// Prose is not among them, so that a text about dumps is not taken for one.
 fn is_preamble(line: &[u8]) -> bool {
-    const STARTS: [&[u8]; 8] =
-        [b"--", b"/*", b"\\restrict ", b"SET ", b"USE ", b"CREATE DATABASE ", b"DROP DATABASE ", b"\xef\xbb\xbf"];
+    const STARTS: [&[u8]; 8] = [
+        b"--",
+        b"/*",
+        b"\\restrict ",
+        b"SET ",
+        b"USE ",
+        b"CREATE DATABASE ",
+        b"DROP DATABASE ",
+        b"\xef\xbb\xbf",
+    ];
     line.is_empty() || STARTS.iter().any(|start| line.starts_with(start)) || sniff::error_text(line).is_some()
 }
 
 /// Whether a text has any line that begins like an SQL statement.
 pub(super) fn has_keyword(head: &[u8]) -> bool {
     const KEYWORDS: [&[u8]; 22] = [
-        b"create ", b"insert ", b"copy ", b"set ", b"begin", b"alter ", b"update ", b"select ", b"drop ",
-        b"grant ", b"revoke ", b"delete ", b"pragma ", b"use ", b"with ", b"truncate ", b"replace ", b"start ",
-        b"do ", b"call ", b"delimiter ", b"comment ",
+        b"create ",
+        b"insert ",
+        b"copy ",
+        b"set ",
+        b"begin",
+        b"alter ",
+        b"update ",
+        b"select ",
+        b"drop ",
+        b"grant ",
+        b"revoke ",
+        b"delete ",
+        b"pragma ",
+        b"use ",
+        b"with ",
+        b"truncate ",
+        b"replace ",
+        b"start ",
+        b"do ",
+        b"call ",
+        b"delimiter ",
+        b"comment ",
     ];
     head.split(|byte| *byte == b'\n').any(|line| {
         let line = line.trim_ascii_start().to_ascii_lowercase();
-        KEYWORDS.iter().any(|keyword| line.starts_with(keyword)) || line.starts_with(b"/*!")
+        KEYWORDS.iter().any(|keyword| line.starts_with(keyword))
+            || line.starts_with(b"/*!")
+            || line.starts_with(b"\\echo")
     })
 }
 

@@ -129,9 +129,7 @@ impl Reader {
             self.restricted = Some(token.to_vec());
         } else if let Some(token) = head.strip_prefix(b"\\unrestrict ") {
             self.restrict_mismatch |= self.restricted.take().is_some_and(|begun| begun != token);
-        } else if let Some(name) =
-            head.strip_prefix(b"\\connect ").or_else(|| head.strip_prefix(b"USE "))
-        {
+        } else if let Some(name) = head.strip_prefix(b"\\connect ").or_else(|| head.strip_prefix(b"USE ")) {
             self.database = Some(identifier(name));
         } else if self.after_blank && head.starts_with(b"COPY ") && line.ends_with(b" FROM stdin;") {
             self.statements += 1;
@@ -186,7 +184,9 @@ impl Reader {
     }
 
     fn comment(&mut self, head: &[u8]) {
-        for start in [&b"-- Dumped from database version "[..], b"-- Dumped by pg_dump version ", b"-- Server version"] {
+        for start in
+            [&b"-- Dumped from database version "[..], b"-- Dumped by pg_dump version ", b"-- Server version"]
+        {
             if head.starts_with(start) {
                 self.fact(head);
             }
@@ -200,8 +200,12 @@ impl Reader {
     }
 
     fn fact(&mut self, head: &[u8]) {
-        let text: String =
-            String::from_utf8_lossy(head).trim_start_matches("-- ").chars().take(120).flat_map(char::escape_default).collect();
+        let text: String = String::from_utf8_lossy(head)
+            .trim_start_matches("-- ")
+            .chars()
+            .take(120)
+            .flat_map(char::escape_default)
+            .collect();
         if self.facts.len() < 6 && !self.facts.contains(&text) {
             self.facts.push(text);
         }
@@ -245,16 +249,32 @@ impl Reader {
         }
         if self.restricted.is_some() || self.restrict_mismatch {
             let seen = if self.restrict_mismatch { "another token" } else { "none" };
-            context.damage("sql_dump.restrict", at, "an \\unrestrict for each \\restrict, with its token", seen);
+            context.damage(
+                "sql_dump.restrict",
+                at,
+                "an \\unrestrict for each \\restrict, with its token",
+                seen,
+            );
         }
         if let Some(message) = &self.message {
-            context.anomaly("sql_dump.message", at, "SQL alone", format!("a message of a tool in front: {message}"));
+            context.anomaly(
+                "sql_dump.message",
+                at,
+                "SQL alone",
+                format!("a message of a tool in front: {message}"),
+            );
         }
         if self.rolled_back || self.corrupt {
-            context.damage("sql_dump.errors", at, "a dump without errors", "a dump that says itself that it is incomplete");
+            context.damage(
+                "sql_dump.errors",
+                at,
+                "a dump without errors",
+                "a dump that says itself that it is incomplete",
+            );
         }
         self.report_content(context, item, tool);
-        let facts = if self.facts.is_empty() { String::new() } else { format!(" ({})", self.facts.join("; ")) };
+        let facts =
+            if self.facts.is_empty() { String::new() } else { format!(" ({})", self.facts.join("; ")) };
         context.note(format!(
             "{at}: {} dump, complete, {} tables, {} rows{facts}",
             tool.title(),
@@ -266,7 +286,12 @@ impl Reader {
             context.facts().saw_time(started);
         }
         let complete = self.tables_total == self.tables.len() as u64;
-        context.facts().dumps.push(Dump { path: item.name.clone(), tables: self.tables, rows: self.rows, complete });
+        context.facts().saw_dump(Dump {
+            path: item.name.clone(),
+            tables: self.tables,
+            rows: self.rows,
+            complete,
+        });
     }
 
     fn tool(&self) -> Tool {

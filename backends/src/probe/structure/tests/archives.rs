@@ -83,7 +83,8 @@ fn dumps_inside_archives_are_checked() {
         return;
     }
     let folder = TempDir::new().unwrap();
-    let cut = b"--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE a (b int);\n\nCOPY a (b) FROM stdin;\n1\n";
+    let cut =
+        b"--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE a (b int);\n\nCOPY a (b) FROM stdin;\n1\n";
     std::fs::write(folder.path().join("app.sql.gz"), pipe(Command::new("gzip").arg("-c"), cut)).unwrap();
     std::fs::write(folder.path().join("z.txt"), "later").unwrap();
     let content = pipe(Command::new("gzip").arg("-c"), &tar(folder.path(), &[]));

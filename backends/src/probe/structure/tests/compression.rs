@@ -65,7 +65,8 @@ fn damage_is_told_from_truncation() {
 fn padding_is_no_garbage_and_garbage_is_no_padding() {
     let Some(content) = compressed("gzip") else { return };
     Restored::of("a.log.gz", &[content.clone(), vec![0; 700]].concat()).examine().must_be_clean();
-    let report = Restored::of("a.log.gz", &[&content[..], b"tail of an older, longer file"].concat()).examine();
+    let report =
+        Restored::of("a.log.gz", &[&content[..], b"tail of an older, longer file"].concat()).examine();
     report.must_find("gzip.trailing");
 }
 

@@ -19,7 +19,7 @@ const BEGINNINGS: [(&str, &[u8]); 14] = [
     ("a.sql", b"-- PostgreSQL database dump\n\nCOPY a FROM stdin;\n"),
     ("b.sql", b"-- MySQL dump 10\nINSERT INTO a VALUES ('"),
     ("c.sql", b"PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n"),
-    ("etcd-snapshot-a", b"\0\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\xed\xda\x0c\xed\x02\0\0\0\0\x10\0\0"),
+    ("etcd-snapshot-1700000000", b"\0\0\0\0\0\0\0\0\x04\0\0\0\0\0\0\0\xed\xda\x0c\xed\x02\0\0\0\0\x10\0\0"),
 ];
 
 #[test]

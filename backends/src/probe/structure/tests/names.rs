@@ -24,9 +24,16 @@ fn an_ordinary_tree_concerns_nobody() {
 
 #[test]
 fn a_dump_of_zero_bytes_is_damage() {
-    for name in
-        ["a.sql", "a.sql.gz", "a.dump", "a.xb", "a.sql.zst", "b/all.tar.gz", "x.tgz", "etcd-snapshot-n1-1700000000"]
-    {
+    for name in [
+        "a.sql",
+        "a.sql.gz",
+        "a.dump",
+        "a.xb",
+        "a.sql.zst",
+        "b/all.tar.gz",
+        "x.tgz",
+        "etcd-snapshot-n1-1700000000",
+    ] {
         let report = Restored::of(name, b"").examine();
         assert!(report.codes().iter().any(|code| code.ends_with(".empty")), "{name}: {report:#?}");
         assert!(report.findings().iter().all(|finding| finding.class == Class::Damage));
@@ -132,4 +139,34 @@ fn a_file_that_changes_between_two_rounds_is_read_again() {
     assert_eq!(recognised(()), 0);
     restored.put("a.sql", b"");
     assert_eq!(recognised(()), 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_interrupts() {
+    let restored = Restored::of("a.sql", b"");
+    let mut subject = restored.subject();
+    let mut manifest = (*subject.manifest).clone();
+    // No file system takes such a name, for whoever runs the test.
+    let name = [vec![b'x'; 300], b".sql.gz".to_vec()].concat();
+    manifest.push(firedrill_core::manifest::NewEntry::bare(name, firedrill_core::manifest::Kind::File), []);
+    subject.manifest = std::sync::Arc::new(manifest);
+    let report = examine(&subject);
+    assert_eq!(report.codes(), ["sql_dump.empty"]);
+    assert!(report.0.iter().all(|examination| examination.interrupted.is_some()), "{report:#?}");
+    assert!(report.0.iter().any(|examination| examination.probe == "gzip"));
+}
+
+/// Examines a folder of this machine, to look for false alarms: `FIREDRILL_TEST_TREE=/usr cargo test`.
+#[test]
+fn a_tree_of_this_machine_raises_no_alarm() {
+    let Some(tree) = std::env::var_os("FIREDRILL_TEST_TREE") else { return };
+    let restored = Restored::new();
+    let mut subject = restored.subject();
+    subject.root = tree.into();
+    subject.manifest = std::sync::Arc::new(super::super::fixture::manifest_of(&subject.root));
+    let report = examine(&subject);
+    let findings: Vec<_> = report.findings();
+    let checked: Vec<_> = report.0.iter().map(|e| (&e.probe, e.checked, &e.interrupted)).collect();
+    assert!(findings.is_empty(), "{checked:?} {findings:#?}");
+    eprintln!("{checked:?}");
 }
