@@ -3,7 +3,7 @@
 use super::Format;
 
 /// Folders of programs and their tests, in which nothing is a backup of its own.
-const SOURCE_FOLDERS: [&str; 13] = [
+const SOURCE_FOLDERS: [&str; 14] = [
     "node_modules",
     "vendor",
     "site-packages",
@@ -14,11 +14,28 @@ const SOURCE_FOLDERS: [&str; 13] = [
     "migration",
     "src",
     "__tests__",
+    "tests",
     "share",
     "extension",
     // k3s keeps a small JSON file here for each snapshot, under the snapshot's name.
     ".metadata",
 ];
+
+/// Whether `path` lies among the test data of a program, where broken archives are kept on purpose.
+pub(super) fn is_test_data(path: &[u8]) -> bool {
+    const FOLDERS: [&str; 7] =
+        ["node_modules", "site-packages", "dist-packages", "testdata", "fixtures", "tests", "__tests__"];
+    let path = String::from_utf8_lossy(path).to_ascii_lowercase();
+    let mut parent = "";
+    for folder in path.rsplit_once('/').map_or("", |(folders, _)| folders).split('/') {
+        // Python brings its own tests along, in `lib/python3.11/test`.
+        if FOLDERS.contains(&folder) || (folder == "test" && parent.starts_with("python")) {
+            return true;
+        }
+        parent = folder;
+    }
+    false
+}
 
 /// What a name promises.
 #[derive(Clone, Debug, PartialEq, Eq)]

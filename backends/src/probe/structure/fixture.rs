@@ -310,3 +310,20 @@ pub(super) fn flip_everywhere(name: &str, content: &[u8], times: usize, range: s
         assert!(!report.looks_green(), "{name} with a flipped bit in byte {place} looks green: {report:#?}");
     }
 }
+
+/// Overwrites a few seeded bytes, again and again. Whatever comes of it, no parser may panic or hang.
+pub(super) fn mutate_everywhere(name: &str, content: &[u8], times: usize) {
+    let mut seeded = Seeded(0x1407 ^ content.len() as u64);
+    let restored = Restored::new();
+    let begin = Instant::now();
+    for _ in 0..times {
+        let mut damaged = content.to_vec();
+        for _ in 0..1 + seeded.below(6) {
+            let place = seeded.below(damaged.len());
+            damaged[place] = seeded.bytes(1)[0];
+        }
+        restored.put(name, &damaged);
+        let _any_report_will_do = restored.examine();
+    }
+    assert!(begin.elapsed() < Duration::from_secs(120), "{name} keeps a parser busy for too long");
+}

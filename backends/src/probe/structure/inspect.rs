@@ -25,7 +25,7 @@ pub(super) struct Item {
 
 /// Examines one restored file.
 pub(super) fn file(context: &Context<'_>, subject: &Subject, entry: &Entry) {
-    context.begin_file();
+    context.begin_file(&entry.path);
     let item = Item { location: entry.display(), name: entry.path.clone() };
     let file = match scan::open(&subject.root, &entry.path) {
         Ok(Some(file)) => file,

@@ -14,6 +14,9 @@
 //! *Not verified*: nothing is loaded into an engine, so semantics (constraints, references, pages inside
 //! a physical backup) stay unproven. Encrypted files are left alone when their name says so.
 //!
+//! Test data of programs (`tests/`, `node_modules/` and their like) holds broken archives on purpose:
+//! there, a damaged container is noted and not filed.
+//!
 //! | file | what lives there |
 //! |---|---|
 //! | `scan` | which files are whose, and how files are opened |
@@ -78,6 +81,9 @@ impl Format {
         Self::Xbstream,
         Self::EtcdSnapshot,
     ];
+
+    /// Formats that only wrap other content.
+    const CONTAINERS: [Self; 5] = [Self::Gzip, Self::Zstd, Self::Xz, Self::Tar, Self::Zip];
 
     /// The name of the probe, and the first part of its finding codes.
     fn name(self) -> &'static str {

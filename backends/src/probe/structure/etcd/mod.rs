@@ -65,7 +65,7 @@ pub(super) fn check(context: &Context<'_>, item: &Item, file: &File) -> io::Resu
 /// Checks a snapshot that comes out of another layer. Its pages are read in any order, so it is
 /// unpacked into the working folder first.
 pub(super) fn check_stream(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -> io::Result<()> {
-    let folder: PathBuf = context.work.join("structure");
+    let folder: PathBuf = context.work.join(format!("structure-{}", context.format.name()));
     let trouble = |error: io::Error| {
         if super::context::is_reported(&error) {
             return error;
@@ -74,7 +74,7 @@ pub(super) fn check_stream(context: &Context<'_>, item: &Item, input: &mut Input
         reported()
     };
     std::fs::create_dir_all(&folder).map_err(trouble)?;
-    let path = folder.join(format!("{}.db", context.format.name()));
+    let path = folder.join("snapshot.db");
     let outcome = unpack(context, item, input, &path).map_err(trouble);
     let outcome = outcome.and_then(|file| check(context, item, &file));
     // What stays behind goes with the lease.
@@ -158,7 +158,7 @@ fn examine(context: &Context<'_>, item: &Item, file: &File) -> io::Result<()> {
 fn report_no_hash(context: &Context<'_>, item: &Item, length: u64) {
     let at = &item.location;
     let expected = "a snapshot with its SHA-256 appended";
-    if length % 512 != 0 {
+    if !length.is_multiple_of(512) {
         context.damage(
             "etcd_snapshot.truncated",
             at,

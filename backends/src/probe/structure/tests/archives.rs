@@ -3,7 +3,9 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::super::fixture::{Restored, Seeded, cut_everywhere, flip_everywhere, have, pipe, run};
+use super::super::fixture::{
+    Restored, Seeded, cut_everywhere, flip_everywhere, have, mutate_everywhere, pipe, run,
+};
 
 /// A folder with a few files, one of them a long name, one a sparse file, one empty.
 fn folder() -> TempDir {
@@ -109,6 +111,7 @@ fn a_whole_zip_is_green_and_a_cut_one_is_not() {
     let Some(content) = zip() else { return };
     Restored::of("a.zip", &content).examine().must_be_clean();
     cut_everywhere("a.zip", &content, 200, |length| length == 0);
+    mutate_everywhere("a.zip", &content, 300);
 }
 
 #[test]

@@ -95,3 +95,26 @@ fn streams_that_need_more_memory_than_we_give_are_not_called_damaged() {
     assert!(report.findings().is_empty(), "{report:#?}");
     assert!(report.interrupted().is_some_and(|reason| reason.contains("memory")), "{report:#?}");
 }
+
+#[test]
+fn a_decompression_bomb_is_given_up_and_not_called_damaged() {
+    if !have(&["zstd"]) {
+        return;
+    }
+    // Tests run with a bound of 64 MiB.
+    let bomb = pipe(Command::new("zstd").args(["-q", "-c"]), &vec![0; 80 << 20]);
+    let report = Restored::of("a.log.zst", &bomb).examine();
+    assert!(report.findings().is_empty(), "{report:#?}");
+    assert!(report.interrupted().is_some_and(|reason| reason.contains("grows beyond")), "{report:#?}");
+    assert_eq!(report.0[0].checked, 0);
+}
+
+#[test]
+fn broken_archives_among_the_test_data_of_a_program_are_noted() {
+    let Some(content) = compressed("gzip") else { return };
+    let cut = &content[..content.len() / 2];
+    let report = Restored::of("app/node_modules/gz/tests/bad.gz", cut).examine();
+    assert!(report.must_be_clean().notes().contains("among test data"), "{report:#?}");
+    Restored::of("lib/python3.11/test/bad.gz", cut).examine().must_be_clean();
+    Restored::of("backups/test/bad.gz", cut).examine().must_find("gzip.truncated");
+}

@@ -4,7 +4,9 @@ use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
-use super::super::fixture::{Restored, cut_everywhere, flip_everywhere, have, pipe, run, wait_for};
+use super::super::fixture::{
+    Restored, cut_everywhere, flip_everywhere, have, mutate_everywhere, pipe, run, wait_for,
+};
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
 
@@ -310,4 +312,18 @@ fn fewer_rows_than_last_time_are_told() {
     let dumps_value = baseline.get_mut("dumps").unwrap();
     dumps_value["app.dump"]["rows"] = 700.into();
     Restored::of("app.dump", &dumps.custom).examine_after(&before).must_find("structure.rows_fell");
+}
+
+#[test]
+fn mutated_archives_never_panic() {
+    let Some(dumps) = dumps() else { return };
+    for (name, content) in [
+        ("a.dump", &dumps.custom),
+        ("a.dump", &dumps.uncompressed),
+        ("a.tar", &dumps.tar),
+        ("a.sql", &dumps.plain),
+        ("a.sql", &dumps.inserts),
+    ] {
+        mutate_everywhere(name, content, 150);
+    }
 }
