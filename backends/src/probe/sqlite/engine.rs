@@ -141,6 +141,9 @@ impl Engine {
                     self.timeout
                 ),
             }),
+            ErrorCode::Unknown if text.starts_with("not authorized") => {
+                Trouble::Ours(format!("it is not a plain SELECT: {text}"))
+            }
             ErrorCode::Unknown | ErrorCode::TooBig | ErrorCode::SchemaChanged => Trouble::Unsupported(text),
             ErrorCode::AuthorizationForStatementDenied => {
                 Trouble::Ours(format!("it is not a plain SELECT: {text}"))

@@ -149,10 +149,11 @@ impl<'a> Session<'a> {
         let header = database.header().map_err(|seen| End::Bad(seen.finding(shown)))?;
         let log = self.log(database, &header, files)?;
         let hot = database.hot_journal(files)?;
-        if !log.committed() && !hot {
-            if let Some(seen) = header.truncated(database.size) {
-                return Err(End::Bad(seen.finding(shown)));
-            }
+        if !log.committed()
+            && !hot
+            && let Some(seen) = header.truncated(database.size)
+        {
+            return Err(End::Bad(seen.finding(shown)));
         }
         if hot {
             let note = format!("{shown}: a transaction was under way; its journal was rolled back");

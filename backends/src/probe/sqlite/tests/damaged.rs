@@ -101,10 +101,15 @@ fn a_log_of_another_moment() {
     let early = Files::of(&path);
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     connection.close().unwrap();
-    // A second connection, so that the counter in the first page moves.
-    let connection = rusqlite::Connection::open(&path).unwrap();
-    connection.execute_batch("PRAGMA wal_autocheckpoint=0; DELETE FROM t WHERE id % 2 = 0;").unwrap();
-    connection.execute_batch(&rows("t", 8000)).unwrap();
+    // Each connection moves the counter in the first page once.
+    let reopened = || {
+        let connection = rusqlite::Connection::open(&path).unwrap();
+        connection.execute_batch("PRAGMA wal_autocheckpoint=0").unwrap();
+        connection
+    };
+    reopened().execute_batch(&rows("t", 8000)).unwrap();
+    let connection = reopened();
+    connection.execute_batch(&rows("t", 200)).unwrap();
     let late = Files::of(&path);
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();
     let latest = Files::of(&path);
@@ -120,8 +125,7 @@ fn a_log_of_another_moment() {
     let newer_db_older_log = Files { db: latest.db, wal: early.wal.clone(), ..Files::default() };
     assert!(wal(newer_db_older_log.examined()).contains("a log that ends at change"));
     let older_db_newer_log = Files { db: early.db.clone(), wal: late.wal.clone(), ..Files::default() };
-    let examination = older_db_newer_log.examined();
-    assert_eq!(examination.findings.len(), 1, "{examination:#?}");
+    assert!(wal(older_db_newer_log.examined()).contains("a log that starts at change"));
 
     let mut other_pages = closed(&format!("PRAGMA page_size=8192; {SCHEMA}"));
     other_pages.wal = early.wal;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use firedrill_core::finding::{Class, Examination};
 use firedrill_core::ports::Probe;
@@ -114,9 +115,14 @@ pub(super) fn live() -> (tempfile::TempDir, Connection) {
     (folder, connection)
 }
 
+/// What a backup program reads of it.
 pub(super) fn live_files() -> Files {
-    let (folder, _connection) = live();
-    Files::of(&folder.path().join("app.db"))
+    static FILES: OnceLock<Files> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let (folder, _connection) = live();
+        Files::of(&folder.path().join("app.db"))
+    });
+    files.clone()
 }
 
 /// A process of the real command line tool that is killed once it has said `ready`.
