@@ -123,8 +123,7 @@ fn examine(subject: &Subject, examination: &mut Examination) -> Result<(), Strin
         examination.notes.push(format!("{foreign} canaries of other targets lie deeper in the tree"));
     }
     missing(subject, required, &own, examination);
-    examination.recovery_point =
-        oldest.map(|time| RecoveryPoint { time, basis: RecoveryBasis::Canary });
+    examination.recovery_point = oldest.map(|time| RecoveryPoint { time, basis: RecoveryBasis::Canary });
     if let Ok(value) = serde_json::to_value(&own)
         && !own.is_empty()
     {
@@ -160,7 +159,10 @@ fn judge_canary(subject: &Subject, entry: &Entry, canary: &Canary, examination: 
         examination.find(Finding::anomaly(
             "canary.target",
             place.clone(),
-            format!("a canary for `{}`", subject.drill.target.clone().unwrap_or(subject.drill.series.to_string())),
+            format!(
+                "a canary for `{}`",
+                subject.drill.target.clone().unwrap_or(subject.drill.series.to_string())
+            ),
             format!("one for `{}`", canary.target()),
         ));
     }
@@ -226,12 +228,7 @@ fn stalled(place: String, canary: &Canary, when: &str, examination: &mut Examina
 }
 
 /// Canaries that have to be there and are not.
-fn missing(
-    subject: &Subject,
-    required: bool,
-    own: &BTreeMap<String, Seen>,
-    examination: &mut Examination,
-) {
+fn missing(subject: &Subject, required: bool, own: &BTreeMap<String, Seen>, examination: &mut Examination) {
     let expected = newer_than_baseline(subject).map(remembered).unwrap_or_default();
     for (path, seen) in expected {
         let there = subject.manifest.entries().iter().any(|e| is_canary(e) && e.display() == path);

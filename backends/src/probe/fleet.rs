@@ -109,8 +109,12 @@ impl Tree {
 
     /// Removes what `which` says, touching the folders.
     pub(crate) fn remove_where(&mut self, mtime: Timestamp, which: impl Fn(&str) -> bool) {
-        let gone: Vec<String> =
-            self.0.iter().filter(|(p, i)| !matches!(i.what, What::Folder) && which(p)).map(|(p, _)| p.clone()).collect();
+        let gone: Vec<String> = self
+            .0
+            .iter()
+            .filter(|(p, i)| !matches!(i.what, What::Folder) && which(p))
+            .map(|(p, _)| p.clone())
+            .collect();
         gone.iter().for_each(|p| self.remove(p, mtime));
     }
 
@@ -167,7 +171,8 @@ impl Tree {
             if let What::File(content) = &item.what {
                 entry.size = content.len() as u64;
                 if !content.is_empty() {
-                    chunks.push(Chunk { digest: Sha256::digest(content).into(), length: content.len() as u32 });
+                    chunks
+                        .push(Chunk { digest: Sha256::digest(content).into(), length: content.len() as u32 });
                 }
             }
             manifest.push(entry, chunks);

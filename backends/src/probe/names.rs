@@ -5,14 +5,34 @@ use firedrill_core::manifest::Entry;
 
 /// Folders whose content comes and goes.
 const VOLATILE_FOLDERS: &[&str] = &[
-    "cache", "caches", ".cache", "cachedata", "tmp", "temp", ".tmp", "log", "logs", "lost+found", "__pycache__",
-    "trash", ".trash", ".trash-1000", "$recycle.bin", "sessions", "crash", "crashes", "transcodes",
-    "transcoding-temp", ".thumbnails", "run", "lock",
+    "cache",
+    "caches",
+    ".cache",
+    "cachedata",
+    "tmp",
+    "temp",
+    ".tmp",
+    "log",
+    "logs",
+    "lost+found",
+    "__pycache__",
+    "trash",
+    ".trash",
+    ".trash-1000",
+    "$recycle.bin",
+    "sessions",
+    "crash",
+    "crashes",
+    "transcodes",
+    "transcoding-temp",
+    ".thumbnails",
+    "run",
+    "lock",
 ];
 /// Ends of names of files that come and go: companions of databases, locks, logs, editors' left-overs.
 const VOLATILE_ENDS: &[&str] = &[
-    "-wal", "-shm", "-journal", ".tmp", ".temp", ".lock", ".lck", ".pid", ".swp", ".part", ".partial", ".sock",
-    ".log", "~", ".new",
+    "-wal", "-shm", "-journal", ".tmp", ".temp", ".lock", ".lck", ".pid", ".swp", ".part", ".partial",
+    ".sock", ".log", "~", ".new",
 ];
 /// Names of dumps end like this, before an end of [`PACKED`].
 const DUMP_ENDS: &[&str] = &[".sql", ".dump", ".pgdump", ".dmp", ".xb", ".xbstream", ".mysqldump"];
@@ -20,8 +40,23 @@ const DATABASE_ENDS: &[&str] = &[".db", ".db3", ".sqlite", ".sqlite3", ".mdb", "
 const PACKED: &[&str] = &[".gz", ".zst", ".xz", ".bz2", ".lz4", ".br", ".age", ".gpg", ".enc"];
 /// In such folders SQL files are source text and not dumps.
 const SOURCE_FOLDERS: &[&str] = &[
-    "migrations", "migration", "migrate", "fixtures", "schema", "schemas", "seeds", "test", "tests", "src",
-    "vendor", "node_modules", ".git", "lib", "share", "doc", "docs",
+    "migrations",
+    "migration",
+    "migrate",
+    "fixtures",
+    "schema",
+    "schemas",
+    "seeds",
+    "test",
+    "tests",
+    "src",
+    "vendor",
+    "node_modules",
+    ".git",
+    "lib",
+    "share",
+    "doc",
+    "docs",
 ];
 
 /// The last component of a path.
@@ -114,7 +149,11 @@ pub(crate) fn loose(path: &str) -> String {
         }
         let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        if is_id(word) { form.push('*') } else { push_without_digits(&mut form, word) }
+        if is_id(word) {
+            form.push('*')
+        } else {
+            push_without_digits(&mut form, word)
+        }
         rest = after;
     }
     form
@@ -174,8 +213,16 @@ mod tests {
     #[test]
     fn what_comes_and_goes_is_known_by_name() {
         for path in [
-            "grafana.db-wal", "a/cache/x.bin", "Logs/a.txt", "app.log", "app.log.1", "app.log.2.gz", "x.pid",
-            "syslog.3", "app.log-20260102", ".Trash/x",
+            "grafana.db-wal",
+            "a/cache/x.bin",
+            "Logs/a.txt",
+            "app.log",
+            "app.log.1",
+            "app.log.2.gz",
+            "x.pid",
+            "syslog.3",
+            "app.log-20260102",
+            ".Trash/x",
         ] {
             assert!(is_volatile(path.as_bytes()), "{path}");
         }
@@ -186,7 +233,9 @@ mod tests {
 
     #[test]
     fn dumps_and_databases_are_known_by_name() {
-        for path in ["dump.sql", "a/db.sql.gz", "mariadb.xb", "etcd-snapshot-n1-1700000000", "pg.dump", "dump.tar"] {
+        for path in
+            ["dump.sql", "a/db.sql.gz", "mariadb.xb", "etcd-snapshot-n1-1700000000", "pg.dump", "dump.tar"]
+        {
             assert!(is_dump(path.as_bytes()), "{path}");
         }
         for path in ["migrations/1.sql", "app.db", "a.tar", "notes.txt"] {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::awkward::{self, Bytes};
 use crate::support::compare::{Allow, assert_same_tree};
-use crate::support::firedrill::{restore_with_firedrill};
+use crate::support::firedrill::restore_with_firedrill;
 use crate::support::restic::{Access, Repository, Restic};
 use crate::support::tools::Workplace;
 

@@ -3,7 +3,7 @@
 use crate::support::awkward;
 use crate::support::compare::{Allow, assert_same_tree, listing};
 use crate::support::faulty_server::FaultyServer;
-use crate::support::firedrill::{restore_with_firedrill};
+use crate::support::firedrill::restore_with_firedrill;
 use crate::support::rest_server::{RestServer, Setup};
 use crate::support::restic::{Access, Repository, Restic};
 use crate::support::tools::Workplace;

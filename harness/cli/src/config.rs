@@ -18,7 +18,13 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<Exit> {
             let text = config::read(file)?;
             match config::load(&text, &file.display().to_string()) {
                 Ok(loaded) => {
-                    crate::print(&format!("{}{}: valid, {} copies and {} targets\n", loaded.warnings, file.display(), loaded.config.copies.len(), loaded.config.targets.len()));
+                    crate::print(&format!(
+                        "{}{}: valid, {} copies and {} targets\n",
+                        loaded.warnings,
+                        file.display(),
+                        loaded.config.copies.len(),
+                        loaded.config.targets.len()
+                    ));
                     Ok(Exit::Verified)
                 }
                 Err(problems) => {

@@ -40,7 +40,8 @@ pub(crate) fn from_arguments(args: &RepositoryArgs) -> Result<Vec<CopySpec>> {
     let env = Environment::capture();
     let address = repository_address(args.repository.as_deref(), args.repository_file.as_deref(), &env)?;
     let location = Location::parse(&address)?;
-    let password = PasswordSource::resolve(args.password_file.as_deref(), args.password_command.as_deref(), &env)?;
+    let password =
+        PasswordSource::resolve(args.password_file.as_deref(), args.password_command.as_deref(), &env)?;
     let mut access = Access::from_environment(env);
     access.ca_cert = args.cacert.clone().or(access.ca_cert);
     access.region = args.region.clone();
@@ -132,7 +133,9 @@ fn opening(copy: &CopyConfig, env: &Environment, canary_key: Option<Secret>) -> 
             })?;
             PasswordSource::resolve(None, None, &Environment::default().with("RESTIC_PASSWORD", &value))?
         }
-        None => PasswordSource::resolve(copy.password_file.as_deref(), copy.password_command.as_deref(), &env)?,
+        None => {
+            PasswordSource::resolve(copy.password_file.as_deref(), copy.password_command.as_deref(), &env)?
+        }
     };
     let mut access = Access::from_environment(env);
     access.ca_cert = copy.ca_cert.clone().or(access.ca_cert);
@@ -225,7 +228,10 @@ impl Repository for Closed {
         Err(Self::error())
     }
 
-    fn restore(&self, orders: &[firedrill_core::ports::Order<'_>]) -> Vec<Result<firedrill_core::ports::Restored>> {
+    fn restore(
+        &self,
+        orders: &[firedrill_core::ports::Order<'_>],
+    ) -> Vec<Result<firedrill_core::ports::Restored>> {
         orders.iter().map(|_| Err(Self::error())).collect()
     }
 }

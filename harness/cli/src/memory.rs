@@ -15,7 +15,8 @@ pub(crate) fn accept(args: &AcceptArgs) -> Result<Exit> {
     // The state folder is the one that the run lies in, unless somebody names another.
     let beside = args.run.canonicalize().ok().and_then(|run| Some(run.parent()?.parent()?.to_owned()));
     let folder = args.state.clone().or(beside).unwrap_or_else(|| state::folder(None, None));
-    let baseline = memory::accept(&evidence, &DrillName(args.drill.clone()), &args.reason, SystemClock.now())?;
+    let baseline =
+        memory::accept(&evidence, &DrillName(args.drill.clone()), &args.reason, SystemClock.now())?;
     Memory::open(&folder)?.put(&baseline)?;
     crate::print(&format!(
         "accepted: the next drill of {} in {} is compared with snapshot {}\n",
@@ -45,7 +46,8 @@ pub(crate) fn baselines(args: &BaselinesArgs) -> Result<Exit> {
         return Ok(Exit::Verified);
     }
     for baseline in &known {
-        let accepted = baseline.accepted.as_ref().map(|a| format!(", accepted: {}", a.reason)).unwrap_or_default();
+        let accepted =
+            baseline.accepted.as_ref().map(|a| format!(", accepted: {}", a.reason)).unwrap_or_default();
         crate::print(&format!(
             "{}::{} snapshot {} of {}, run {}{accepted}\n",
             baseline.copy,

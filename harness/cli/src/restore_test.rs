@@ -140,7 +140,9 @@ fn request(args: &RestoreTestArgs, config: Option<&Config>, now: Timestamp) -> R
 fn time(text: &str) -> Result<Timestamp> {
     let zone = jiff::tz::TimeZone::system();
     text.parse::<Timestamp>()
-        .or_else(|_| text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(zone)).map(|z| z.timestamp()))
+        .or_else(|_| {
+            text.parse::<jiff::civil::DateTime>().and_then(|t| t.to_zoned(zone)).map(|z| z.timestamp())
+        })
         .map_err(|e| {
             Error::new(ErrorKind::Usage, format!("understand the time {text}"))
                 .from_source(&e)
@@ -234,7 +236,9 @@ fn bench(
     let scratch = DirectoryScratch::new(base, Arc::new(SystemClock));
     // What an earlier run left behind would take the space that this one needs.
     match scratch.sweep() {
-        Ok(swept) if !swept.removed.is_empty() => note(format!("swept {} leftovers of killed runs", swept.removed.len())),
+        Ok(swept) if !swept.removed.is_empty() => {
+            note(format!("swept {} leftovers of killed runs", swept.removed.len()))
+        }
         Ok(_) => {}
         Err(error) => complain(&error),
     }
@@ -268,7 +272,8 @@ fn remember(run_folder: &Path, judgement: &firedrill_core::judge::Judgement, mem
 
 /// The command that repeats this run: as typed, without secrets in addresses, and with the seed.
 fn command(seed: u64) -> String {
-    let mut words: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
+    let mut words: Vec<String> =
+        std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     if let Some(first) = words.first_mut() {
         *first = "firedrill".to_owned();
     }

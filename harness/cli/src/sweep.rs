@@ -18,12 +18,19 @@ pub(crate) fn sweep(args: &SweepArgs) -> Result<Exit> {
     }
     let swept = scratch.sweep()?;
     let mut text = String::new();
-    for (title, leases) in [("removed", &swept.removed), ("left alone", &swept.in_use), ("could not remove", &swept.failed)] {
+    for (title, leases) in
+        [("removed", &swept.removed), ("left alone", &swept.in_use), ("could not remove", &swept.failed)]
+    {
         for lease in leases {
             text.push_str(&format!("{title}: {lease}\n"));
         }
     }
-    text.push_str(&format!("{} removed, {} left alone in {}\n", swept.removed.len(), swept.in_use.len(), base.display()));
+    text.push_str(&format!(
+        "{} removed, {} left alone in {}\n",
+        swept.removed.len(),
+        swept.in_use.len(),
+        base.display()
+    ));
     crate::print(&text);
     if swept.failed.is_empty() {
         return Ok(Exit::Verified);

@@ -21,7 +21,8 @@ pub(crate) fn judge(args: &RunArgs) -> Result<Exit> {
 pub(crate) fn report(args: &ReportArgs) -> Result<Exit> {
     let judgement = judged(&args.run)?;
     let mut sinks = Sinks::new(&args.sinks, None)?;
-    let folder = if args.run.is_dir() { args.run.as_path() } else { args.run.parent().unwrap_or(Path::new(".")) };
+    let folder =
+        if args.run.is_dir() { args.run.as_path() } else { args.run.parent().unwrap_or(Path::new(".")) };
     sinks.report_beside(folder);
     sinks.preflight()?;
     Ok(sinks.finish(&judgement))

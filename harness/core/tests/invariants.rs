@@ -1,5 +1,7 @@
 //! The invariants of the design that the pure parts can keep on their own.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io::Cursor;
 use std::sync::Arc;
 

@@ -26,7 +26,8 @@ pub fn render_plan(plan: &Plan, width: usize) -> String {
         let of = text::clean(&control.of.0);
         out.push_str(&format!("\nnegative control: {of} is restored once more and damaged on purpose\n"));
     }
-    let limit = |name: &str, value: Option<String>| value.map(|v| format!(", {name} {v}")).unwrap_or_default();
+    let limit =
+        |name: &str, value: Option<String>| value.map(|v| format!(", {name} {v}")).unwrap_or_default();
     out.push_str(&format!(
         "{}, {} at a time{}{}; seed {}\n",
         text::counted(plan.drills.len(), "drill", "drills"),
@@ -42,7 +43,9 @@ fn row(drill: &Drill) -> [String; 7] {
     let name = text::clean(&drill.name.0);
     let span = |objective: Option<Span>| objective.map(|s| text::span_short(s.seconds())).unwrap_or_default();
     let (rpo, rto) = (span(drill.objectives.rpo), span(drill.objectives.rto));
-    let none = |why: &str| [name.clone(), why.to_owned(), String::new(), String::new(), String::new(), rpo.clone(), rto.clone()];
+    let none = |why: &str| {
+        [name.clone(), why.to_owned(), String::new(), String::new(), String::new(), rpo.clone(), rto.clone()]
+    };
     match &drill.selection {
         Selection::Snapshot(snapshot) => [
             name,

@@ -36,9 +36,52 @@ pub(super) fn look(head: &[u8]) -> Look {
 /// Extensions whose content is text.
 pub(super) fn claims_text(kind: &str) -> bool {
     const TEXT: &[&str] = &[
-        "txt", "md", "json", "xml", "sql", "conf", "cfg", "ini", "yml", "yaml", "toml", "csv", "tsv", "html", "htm",
-        "css", "js", "ts", "py", "sh", "pl", "rb", "php", "go", "rs", "c", "h", "cpp", "java", "properties", "env",
-        "nfo", "srt", "svg", "tex", "rst", "eml", "ics", "vcf", "pem", "crt", "service", "tf", "lua", "ps1", "bat",
+        "txt",
+        "md",
+        "json",
+        "xml",
+        "sql",
+        "conf",
+        "cfg",
+        "ini",
+        "yml",
+        "yaml",
+        "toml",
+        "csv",
+        "tsv",
+        "html",
+        "htm",
+        "css",
+        "js",
+        "ts",
+        "py",
+        "sh",
+        "pl",
+        "rb",
+        "php",
+        "go",
+        "rs",
+        "c",
+        "h",
+        "cpp",
+        "java",
+        "properties",
+        "env",
+        "nfo",
+        "srt",
+        "svg",
+        "tex",
+        "rst",
+        "eml",
+        "ics",
+        "vcf",
+        "pem",
+        "crt",
+        "service",
+        "tf",
+        "lua",
+        "ps1",
+        "bat",
     ];
     TEXT.contains(&kind)
 }
@@ -46,9 +89,10 @@ pub(super) fn claims_text(kind: &str) -> bool {
 /// Extensions whose content starts in a known way.
 pub(super) fn claims_start(kind: &str) -> bool {
     const KNOWN: &[&str] = &[
-        "png", "jpg", "jpeg", "gif", "webp", "tif", "tiff", "pdf", "zip", "docx", "xlsx", "pptx", "odt", "ods",
-        "epub", "jar", "gz", "tgz", "xz", "zst", "bz2", "7z", "rar", "sqlite", "sqlite3", "mp4", "m4v", "m4a",
-        "mov", "mkv", "webm", "flac", "ogg", "avi", "wav", "doc", "xls", "ppt", "elf", "so", "woff", "woff2",
+        "png", "jpg", "jpeg", "gif", "webp", "tif", "tiff", "pdf", "zip", "docx", "xlsx", "pptx", "odt",
+        "ods", "epub", "jar", "gz", "tgz", "xz", "zst", "bz2", "7z", "rar", "sqlite", "sqlite3", "mp4",
+        "m4v", "m4a", "mov", "mkv", "webm", "flac", "ogg", "avi", "wav", "doc", "xls", "ppt", "elf", "so",
+        "woff", "woff2",
     ];
     KNOWN.contains(&kind)
 }
@@ -56,29 +100,92 @@ pub(super) fn claims_start(kind: &str) -> bool {
 /// Extensions that a mass renaming may end in without harm: packed, set aside, or a known kind.
 pub(super) fn is_usual_end(kind: &str) -> bool {
     const USUAL: &[&str] = &[
-        "lz4", "br", "bak", "old", "orig", "backup", "disabled", "save", "tmp", "new", "sample", "default", "dist",
-        "avif", "heic", "jxl", "mjs", "cjs", "jsx", "tsx", "opus", "mp3", "map", "tar", "log", "deleted", "part",
+        "lz4", "br", "bak", "old", "orig", "backup", "disabled", "save", "tmp", "new", "sample", "default",
+        "dist", "avif", "heic", "jxl", "mjs", "cjs", "jsx", "tsx", "opus", "mp3", "map", "tar", "log",
+        "deleted", "part",
     ];
     USUAL.contains(&kind) || claims_text(kind) || claims_start(kind)
 }
 
 fn has_known_start(head: &[u8]) -> bool {
     const STARTS: &[&[u8]] = &[
-        b"\x1f\x8b", b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08", b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF",
-        b"\x1a\x45\xdf\xa3", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xf1", b"\xff\xf9", b"OggS", b"fLaC",
-        b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\x00", b"BZh", b"7z\xbc\xaf\x27\x1c", b"%PDF", b"Rar!", b"\x04\x22\x4d\x18",
-        b"SQLite format 3\x00", b"PGDMP", b"XBSTCK01", b"\x7fELF", b"\xca\xfe\xba\xbe", b"wOFF", b"wOF2",
-        b"\x00\x01\x00\x00\x00", b"OTTO", b"Salted__", b"age-encryption.org", b"\x00GITCRYPT", b"LUKS\xba\xbe",
-        b"PACK", b"\xfftOc", b"DIRC", b"MSCF", b"!<arch>", b"\xed\xab\xee\xdb", b"hsqs", b"II*\x00", b"MM\x00*",
-        b"8BPS", b"\x00\x00\x00\x0cjP", b"\x00asm", b"PAR1", b"LZIP", b"\x89LZO", b"\xd0\xcf\x11\xe0", b"MZ",
-        b"\x03\xd9\xa2\x9a", b"BM", b"\xde\x12\x04\x95", b"\x95\x04\x12\xde", b"FLV\x01", b"\x00\x00\x01\x00",
-        b"\x30\x26\xb2\x75", b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3", b"BORG_SEG", b"REDIS0", b"<!DOCTYPE",
-        b"\x85\x01", b"\x85\x02", b"\x84\x8c", b"\x8c\x0d\x04",
+        b"\x1f\x8b",
+        b"PK\x03\x04",
+        b"PK\x05\x06",
+        b"PK\x07\x08",
+        b"\xff\xd8\xff",
+        b"\x89PNG",
+        b"GIF8",
+        b"RIFF",
+        b"\x1a\x45\xdf\xa3",
+        b"ID3",
+        b"\xff\xfb",
+        b"\xff\xf3",
+        b"\xff\xf2",
+        b"\xff\xf1",
+        b"\xff\xf9",
+        b"OggS",
+        b"fLaC",
+        b"\x28\xb5\x2f\xfd",
+        b"\xfd7zXZ\x00",
+        b"BZh",
+        b"7z\xbc\xaf\x27\x1c",
+        b"%PDF",
+        b"Rar!",
+        b"\x04\x22\x4d\x18",
+        b"SQLite format 3\x00",
+        b"PGDMP",
+        b"XBSTCK01",
+        b"\x7fELF",
+        b"\xca\xfe\xba\xbe",
+        b"wOFF",
+        b"wOF2",
+        b"\x00\x01\x00\x00\x00",
+        b"OTTO",
+        b"Salted__",
+        b"age-encryption.org",
+        b"\x00GITCRYPT",
+        b"LUKS\xba\xbe",
+        b"PACK",
+        b"\xfftOc",
+        b"DIRC",
+        b"MSCF",
+        b"!<arch>",
+        b"\xed\xab\xee\xdb",
+        b"hsqs",
+        b"II*\x00",
+        b"MM\x00*",
+        b"8BPS",
+        b"\x00\x00\x00\x0cjP",
+        b"\x00asm",
+        b"PAR1",
+        b"LZIP",
+        b"\x89LZO",
+        b"\xd0\xcf\x11\xe0",
+        b"MZ",
+        b"\x03\xd9\xa2\x9a",
+        b"BM",
+        b"\xde\x12\x04\x95",
+        b"\x95\x04\x12\xde",
+        b"FLV\x01",
+        b"\x00\x00\x01\x00",
+        b"\x30\x26\xb2\x75",
+        b"\x00\x00\x01\xba",
+        b"\x00\x00\x01\xb3",
+        b"BORG_SEG",
+        b"REDIS0",
+        b"<!DOCTYPE",
+        b"\x85\x01",
+        b"\x85\x02",
+        b"\x84\x8c",
+        b"\x8c\x0d\x04",
     ];
     let zlib = matches!(head, [0x78, second, ..] if (0x7800 + u32::from(*second)).is_multiple_of(31));
     // 188-byte packets of a transport stream, the type box of MP4 and HEIC, bbolt's second word, tar.
     let transport = head.first() == Some(&0x47) && head.get(188) == Some(&0x47);
-    let boxed = head.get(4..8).is_some_and(|t| matches!(t, b"ftyp" | b"moov" | b"mdat" | b"wide" | b"free" | b"skip"));
+    let boxed = head
+        .get(4..8)
+        .is_some_and(|t| matches!(t, b"ftyp" | b"moov" | b"mdat" | b"wide" | b"free" | b"skip"));
     let bolt = head.get(16..20) == Some(b"\xed\xda\x0c\xed");
     let tar = head.get(257..262) == Some(b"ustar");
     zlib || transport || boxed || bolt || tar || STARTS.iter().any(|start| head.starts_with(start))
@@ -92,8 +199,9 @@ fn is_text(head: &[u8]) -> bool {
         return true;
     }
     let length = head.len();
-    let control =
-        head.iter().filter(|b| (**b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)) || **b == 0x7f);
+    let control = head
+        .iter()
+        .filter(|b| (**b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b)) || **b == 0x7f);
     let control = control.count();
     let valid = match std::str::from_utf8(head) {
         Ok(_) => true,
@@ -134,7 +242,10 @@ mod tests {
         assert_eq!(look(&records), Look::Other);
         assert_eq!(look(&[0; 4096]), Look::Other);
         assert_eq!(look(b""), Look::Text);
-        assert_eq!(look(&"Gr\u{fc}\u{df}e aus K\u{f6}ln ".repeat(20).chars().map(|c| c as u8).collect::<Vec<_>>()), Look::Text);
+        assert_eq!(
+            look(&"Gr\u{fc}\u{df}e aus K\u{f6}ln ".repeat(20).chars().map(|c| c as u8).collect::<Vec<_>>()),
+            Look::Text
+        );
     }
 
     #[test]

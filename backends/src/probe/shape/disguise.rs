@@ -89,8 +89,12 @@ fn judge_samples(
     let (random, random_share) = odd(samples, |_| true, is_random);
     let (random_text, text_share) = odd(samples, claims_text, is_random);
     let (misfits, misfit_share) = odd(samples, claims_start, is_misfit);
-    let now =
-        Looks { sampled: samples.len(), random: random_share, random_text: text_share, misfits: misfit_share };
+    let now = Looks {
+        sampled: samples.len(),
+        random: random_share,
+        random_text: text_share,
+        misfits: misfit_share,
+    };
     let Some(was) = before.filter(|b| b.sampled >= MASS_MIN) else { return now };
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let mut report = |code: &str, paths: &[&[u8]], share: f64, was: f64, what: &str| {
@@ -126,9 +130,8 @@ fn changed(
     let Some((state, tree)) = past.iter().rev().find_map(|p| Some((p, p.tree.as_ref()?))) else {
         return Ok(());
     };
-    let has_changed = |e: &Entry| {
-        tree.file(&e.path).map(|old| !now.manifest.same_content(e, tree.manifest, old))
-    };
+    let has_changed =
+        |e: &Entry| tree.file(&e.path).map(|old| !now.manifest.same_content(e, tree.manifest, old));
     let checkable =
         |e: &Entry| names::kind(e.name()).is_some_and(|kind| claims_text(&kind) || claims_start(&kind));
     let mut changed = Vec::new();

@@ -67,7 +67,8 @@ fn differs_from_baseline(subject: &Subject, baseline: &Baseline, stored: Option<
     if baseline.host == own.host || baseline.snapshot_time > own.time {
         return false;
     }
-    let steady = stored.is_some_and(|s| s.host_seen >= 2) || majority(subject).as_ref() == Some(&baseline.host);
+    let steady =
+        stored.is_some_and(|s| s.host_seen >= 2) || majority(subject).as_ref() == Some(&baseline.host);
     let known = before(subject).any(|s| s.host == own.host && s.time <= baseline.snapshot_time);
     steady && !known
 }

@@ -97,7 +97,10 @@ fn hardlinks<'p>(files: &[Pair<'p>]) -> Option<(Vec<Pair<'p>>, String)> {
     groups.retain(|_, members| members.len() >= 2);
     let still_linked = |members: &Vec<Pair<'_>>| {
         let groups: Vec<_> = members.iter().map(|(_, new)| new.link_group).filter(|g| *g != 0).collect();
-        groups.iter().enumerate().any(|(at, group)| groups.get(at + 1..).is_some_and(|rest| rest.contains(group)))
+        groups
+            .iter()
+            .enumerate()
+            .any(|(at, group)| groups.get(at + 1..).is_some_and(|rest| rest.contains(group)))
     };
     if groups.len() < 2 || groups.values().any(still_linked) {
         return None;

@@ -97,7 +97,10 @@ pub(super) fn collect<'a>(
     {
         if lineage.holds(&baseline.host, &stored.paths) {
             past.push(Past {
-                label: format!("the baseline of run {}, snapshot of {}", baseline.run, baseline.snapshot_time),
+                label: format!(
+                    "the baseline of run {}, snapshot of {}",
+                    baseline.run, baseline.snapshot_time
+                ),
                 time: baseline.snapshot_time,
                 summary: stored.summary(),
                 paths: stored.paths.clone(),
@@ -154,9 +157,8 @@ impl<'a> Lineage<'a> {
         let snapshot = &subject.snapshot;
         let before: Vec<_> = identity::before(subject).collect();
         let first_own = before.iter().position(|s| overlap(&s.paths, &snapshot.paths));
-        let jobs_alternate = first_own.is_some_and(|first| {
-            before.iter().skip(first).any(|s| !overlap(&s.paths, &snapshot.paths))
-        });
+        let jobs_alternate = first_own
+            .is_some_and(|first| before.iter().skip(first).any(|s| !overlap(&s.paths, &snapshot.paths)));
         Self { snapshot, hosts_share: identity::hosts_share(subject), jobs_alternate }
     }
 
@@ -180,8 +182,7 @@ fn overlap(one: &[String], other: &[String]) -> bool {
 /// Up to three of `all`, for a sentence.
 pub(super) fn examples<'p>(all: impl IntoIterator<Item = &'p [u8]>) -> String {
     let mut all = all.into_iter();
-    let shown: Vec<_> =
-        all.by_ref().take(3).map(|p| firedrill_core::manifest::display_path(p)).collect();
+    let shown: Vec<_> = all.by_ref().take(3).map(firedrill_core::manifest::display_path).collect();
     let more = all.count();
     let list = shown.join(", ");
     if more > 0 { format!("{list} and {more} more") } else { list }

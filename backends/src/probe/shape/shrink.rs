@@ -225,7 +225,9 @@ impl<'s, 'a> Shrink<'s, 'a> {
     fn dumps(&self, examination: &mut Examination) {
         let ratio = self.subject.drill.probes.shape.bytes_drop_max_ratio;
         for form in self.keys(|s| s.dumps.keys()) {
-            let Some(has) = self.now.summary.dumps.get(form).copied().filter(|size| *size > 0) else { continue };
+            let Some(has) = self.now.summary.dumps.get(form).copied().filter(|size| *size > 0) else {
+                continue;
+            };
             let shrank = lost(self.past, |p| {
                 let had = *p.summary.dumps.get(form)?;
                 (had >= DUMP_MIN && (has as f64) < had as f64 * (1.0 - ratio)).then_some(had)
@@ -241,11 +243,19 @@ impl<'s, 'a> Shrink<'s, 'a> {
         }
     }
 
-    fn keys<'k, I: Iterator<Item = &'k String>>(&'k self, of: impl Fn(&'k Summary) -> I) -> BTreeSet<&'k String> {
+    fn keys<'k, I: Iterator<Item = &'k String>>(
+        &'k self,
+        of: impl Fn(&'k Summary) -> I,
+    ) -> BTreeSet<&'k String> {
         self.past.iter().flat_map(|p| of(&p.summary)).collect()
     }
 
-    fn mostly_moved<'e>(&self, theirs: &Manifest, files: impl Iterator<Item = &'e Entry>, share: f64) -> bool {
+    fn mostly_moved<'e>(
+        &self,
+        theirs: &Manifest,
+        files: impl Iterator<Item = &'e Entry>,
+        share: f64,
+    ) -> bool {
         let files: Vec<_> = files.take(SEARCHED_MAX).collect();
         let moved = files.iter().filter(|e| self.is_moved(theirs, e)).count();
         moved as f64 >= files.len() as f64 * share

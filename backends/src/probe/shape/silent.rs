@@ -19,7 +19,8 @@ const CONSTANT_TIMES_END: i64 = 315_619_200;
 
 pub(super) fn examine(now: &View<'_>, past: &[Past<'_>], snapshot: &Snapshot, examination: &mut Examination) {
     let program = program(snapshot);
-    let changed: Vec<_> = now.files().filter_map(|e| Some((e, changed_since(now, past, &program, e)?))).collect();
+    let changed: Vec<_> =
+        now.files().filter_map(|e| Some((e, changed_since(now, past, &program, e)?))).collect();
     for group in changed.chunks(PATHS_PER_FINDING) {
         let Some((_, state)) = group.first() else { continue };
         let paths: Vec<_> = group.iter().map(|(e, _)| e.display()).collect();

@@ -176,7 +176,8 @@ fn locate(index: &HashMap<&[u8], &Entry>, path: &str) -> Option<Vec<u8>> {
     if path.is_empty() || path == b"." {
         return Some(Vec::new());
     }
-    let starts = std::iter::once(0).chain(path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1));
+    let starts =
+        std::iter::once(0).chain(path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1));
     for start in starts {
         let end = path.get(start..).unwrap_or_default();
         if index.contains_key(end) {

@@ -1,6 +1,7 @@
 //! Config, snapshots and index: what is known of a repository before any restore.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::finding::Finding;
@@ -94,10 +95,11 @@ impl Index {
                 uncompressed: blob.location.uncompressed_length.map(std::num::NonZeroU32::get),
             };
             let digest = digest(&blob.id);
-            if self.places.contains_key(&digest) {
-                self.more.entry(digest).or_default().push(place);
-            } else {
-                self.places.insert(digest, place);
+            match self.places.entry(digest) {
+                Entry::Vacant(free) => {
+                    free.insert(place);
+                }
+                Entry::Occupied(_) => self.more.entry(digest).or_default().push(place),
             }
         }
     }
@@ -205,7 +207,9 @@ fn read_all<T: DeserializeOwned + Send>(
         watch.check()?;
         let bytes = match store.read_named(kind, id, *size)? {
             Content::Good(bytes) => bytes,
-            Content::Gone => return Ok(Err(Finding::damage(code, name(kind, id), GONE_EXPECTED, "it is not there"))),
+            Content::Gone => {
+                return Ok(Err(Finding::damage(code, name(kind, id), GONE_EXPECTED, "it is not there")));
+            }
             Content::Damaged(seen, _) => {
                 return Ok(Err(Finding::damage(code, name(kind, id), "content that fits its name", seen)));
             }
@@ -226,7 +230,8 @@ fn read_all<T: DeserializeOwned + Send>(
     }
     if all.findings.iter().any(|f| f.expected == GONE_EXPECTED) {
         // What retention removed between listing and reading is not listed any more.
-        let still: std::collections::HashSet<_> = store.list(kind)?.into_iter().map(|(id, _)| name(kind, &id)).collect();
+        let still: std::collections::HashSet<_> =
+            store.list(kind)?.into_iter().map(|(id, _)| name(kind, &id)).collect();
         all.findings.retain(|f| f.expected != GONE_EXPECTED || still.contains(&f.location));
     }
     all.findings = bounded(all.findings);

@@ -50,9 +50,7 @@ pub fn accept(evidence: &Evidence, drill: &DrillName, reason: &str, now: Timesta
             .advise("damage cannot be accepted; only changes of the content can"));
     }
     if let Some(gap) = judged.reasons.iter().find(|r| r.verdict == Verdict::Inconclusive) {
-        return Err(
-            refuse(format!("it was not examined completely: {}", gap.text)).advise("run it again")
-        );
+        return Err(refuse(format!("it was not examined completely: {}", gap.text)).advise("run it again"));
     }
     if judged.findings_omitted > 0 {
         return Err(refuse(format!(
@@ -61,8 +59,7 @@ pub fn accept(evidence: &Evidence, drill: &DrillName, reason: &str, now: Timesta
         )));
     }
     let gone = judged.findings.iter().find(|f| f.code == SNAPSHOT_GONE);
-    let mut accepted =
-        baseline(judged, &judgement).ok_or_else(|| refuse("it has no snapshot".to_owned()))?;
+    let mut accepted = baseline(judged, &judgement).ok_or_else(|| refuse("it has no snapshot".to_owned()))?;
     accepted.accepted = Some(Acceptance {
         time: now,
         reason: reason.trim().to_owned(),
@@ -245,9 +242,8 @@ mod tests {
     #[test]
     fn nothing_else_can_be_accepted_and_the_refusal_says_why() {
         let name = drill("latest").name;
-        let refused = |evidence: &Evidence, reason: &str| {
-            accept(evidence, &name, reason, time()).unwrap_err().chain()
-        };
+        let refused =
+            |evidence: &Evidence, reason: &str| accept(evidence, &name, reason, time()).unwrap_err().chain();
         let ok = run("latest", vec![anomaly("shape.files")], None, true);
         assert!(refused(&ok, "  ").contains("no reason"));
         assert!(refused(&run("latest", vec![], None, true), "r").contains("nothing to accept"));

@@ -222,8 +222,7 @@ fn write(path: &Path, baseline: &Baseline) -> std::io::Result<()> {
     text.push(b'\n');
     // The lock is held, so the name of the temporary file can be fixed and a crash leaves one at most.
     let temporary = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
     file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
     file.write_all(&text)?;
     file.sync_all()?;

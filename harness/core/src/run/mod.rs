@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Injected};
 use crate::evidence::Writer;
+use crate::finding::Finding;
 use crate::manifest::Manifest;
 use crate::memory::Baseline;
 use crate::plan::{Drill, DrillName, Plan};
@@ -73,7 +74,7 @@ pub struct Bench {
 /// means that evidence could not be written; everything else that goes wrong is in the evidence.
 pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
     let start = Instant::now();
-    report_copies(bench)?;
+    report_copies(plan, bench)?;
     let slots = Arc::new(Semaphore::new(plan.limits.jobs.max(1)));
     let space = Arc::new(Space::new(plan.limits.scratch.map(|s| s.0)));
     let limits = Arc::new(plan.limits.clone());
@@ -121,7 +122,7 @@ pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
     bench.evidence.sync()
 }
 
-fn report_copies(bench: &Bench) -> Result<()> {
+fn report_copies(plan: &Plan, bench: &Bench) -> Result<()> {
     for (name, copy) in bench.copies.iter() {
         let copy_name = || name.clone();
         match &copy.inventory {
@@ -142,6 +143,29 @@ fn report_copies(bench: &Bench) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A copy that was initialised anew holds another repository under the same address: everything in it may be
+/// intact, and everything that was proven before is gone.
+fn stranger(plan: &Plan, copy: &CopyName, inventory: &Inventory, bench: &Bench) -> Option<Finding> {
+    let seen = &inventory.facts.repository;
+    let mut drills = plan.drills.iter().filter(|d| &d.copy == copy);
+    let known = drills.find_map(|d| (bench.recall)(copy, &d.series).ok().flatten())?;
+    (inventory.readable && &known.repository != seen).then(|| {
+        Finding::anomaly(
+            "repository.identity",
+            "config",
+            format!("the repository that was proven before, {}", short(&known.repository)),
+            format!(
+                "another one, {} (if that was meant: firedrill baselines --drop-copy {copy})",
+                short(seen)
+            ),
+        )
+    })
+}
+
+fn short(id: &str) -> &str {
+    id.get(..8).unwrap_or(id)
 }
 
 /// Runs a drill on a thread of its own, where panics and hangs stay contained.

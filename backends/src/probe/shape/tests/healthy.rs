@@ -75,7 +75,12 @@ fn growth_and_a_moved_folder() {
         }
     });
     stays_green(|tree, time| {
-        let moved: Vec<_> = tree.0.iter().filter(|(p, _)| p.starts_with("data/pictures/")).map(|(p, i)| (p.clone(), i.clone())).collect();
+        let moved: Vec<_> = tree
+            .0
+            .iter()
+            .filter(|(p, _)| p.starts_with("data/pictures/"))
+            .map(|(p, i)| (p.clone(), i.clone()))
+            .collect();
         tree.remove("data/pictures", time);
         tree.folder("data/photos", time);
         for (path, item) in moved {
@@ -112,8 +117,16 @@ fn an_application_update_replaces_many_files() {
         tree.remove("data/program", time);
         for n in 0..60u64 {
             let name = hex::encode(noise(version * 100 + n, 4));
-            tree.write(&format!("data/program/app-{version}.2/chunk.{name}7a.js"), prose(version * 100 + n, 800), time);
-            tree.write(&format!("data/program/lib-{version}.{n}.jar"), [&b"PK\x03\x04"[..], &noise(n, 500)].concat(), time);
+            tree.write(
+                &format!("data/program/app-{version}.2/chunk.{name}7a.js"),
+                prose(version * 100 + n, 800),
+                time,
+            );
+            tree.write(
+                &format!("data/program/lib-{version}.{n}.jar"),
+                [&b"PK\x03\x04"[..], &noise(n, 500)].concat(),
+                time,
+            );
         }
     };
     let (mut fleet, mut tree) = nights(3);
@@ -157,7 +170,11 @@ fn a_temporary_file_of_one_night_is_no_loss() {
 fn retention_and_dated_dumps() {
     let (mut fleet, mut tree) = nights(2);
     let dump = |tree: &mut Tree, day: i64| {
-        tree.write(&format!("data/dumps/all-202601{day:02}.sql.gz"), [&b"\x1f\x8b"[..], &noise(day as u64, 5000)].concat(), at(day, 2.0));
+        tree.write(
+            &format!("data/dumps/all-202601{day:02}.sql.gz"),
+            [&b"\x1f\x8b"[..], &noise(day as u64, 5000)].concat(),
+            at(day, 2.0),
+        );
     };
     for day in 1..=5 {
         dump(&mut tree, day);
@@ -240,8 +257,16 @@ fn a_tree_that_is_random_by_nature() {
     }
     for day in 1..=4i64 {
         for n in 0..5u64 {
-            tree.write(&format!("data/notes/n{n}.txt"), noise(day as u64 * 50 + n, 900 + n as usize), at(day, 1.0));
-            tree.write(&format!("data/pictures/p{n}.jpg"), noise(day as u64 * 60 + n, 900 + n as usize), at(day, 1.0));
+            tree.write(
+                &format!("data/notes/n{n}.txt"),
+                noise(day as u64 * 50 + n, 900 + n as usize),
+                at(day, 1.0),
+            );
+            tree.write(
+                &format!("data/pictures/p{n}.jpg"),
+                noise(day as u64 * 60 + n, 900 + n as usize),
+                at(day, 1.0),
+            );
         }
         tree.write(&format!("data/store/new{day}"), noise(day as u64 * 70, 5000), at(day, 1.0));
         fleet.backup(at(day, 3.0), &tree);

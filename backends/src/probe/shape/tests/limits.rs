@@ -75,7 +75,16 @@ fn hostile_names_and_missing_content_do_no_harm() {
     let (fleet, _) = nights(2);
     let mut case = fleet.case();
     let mut manifest = Manifest::default();
-    let paths: [&[u8]; 8] = [b"", b"data", b"data//", b"data/\xff\xfe.\xff", b"/", b"data/../../x.txt", b"data/a\nb.txt", b"data"];
+    let paths: [&[u8]; 8] = [
+        b"",
+        b"data",
+        b"data//",
+        b"data/\xff\xfe.\xff",
+        b"/",
+        b"data/../../x.txt",
+        b"data/a\nb.txt",
+        b"data",
+    ];
     for path in paths {
         let mut entry = NewEntry::bare(path, Kind::File);
         entry.size = u64::MAX;

@@ -107,5 +107,7 @@ fn ordinary_packing_and_renaming_is_not_encryption() {
         }
     });
     let examination = fleet.examine(&ShapeProbe);
-    assert!(!codes(&examination).iter().any(|c| ["shape.renamed", "shape.encrypted", "shape.magic"].contains(c)));
+    assert!(
+        !codes(&examination).iter().any(|c| ["shape.renamed", "shape.encrypted", "shape.magic"].contains(c))
+    );
 }
