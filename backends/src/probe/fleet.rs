@@ -281,7 +281,7 @@ impl Fleet {
             work,
             manifest: Arc::new(tree.manifest()),
             history: Arc::new(history),
-            at: self.at.unwrap_or(snapshot.time + SignedDuration::from_mins(30)),
+            at: self.at.unwrap_or_else(|| snapshot.time + SignedDuration::from_mins(30)),
             watch: Watch::unlimited(),
             canary_key: self.key.clone(),
         };

@@ -22,6 +22,7 @@ pub fn all() -> Vec<Box<dyn Probe>> {
     let mut probes: Vec<Box<dyn Probe>> = vec![
         Box::new(tree::TreeProbe),
         Box::new(shape::ShapeProbe),
+        Box::new(freshness::FreshnessProbe),
         Box::new(canary::CanaryProbe),
         Box::new(sqlite::SqliteProbe),
     ];

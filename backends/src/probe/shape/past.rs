@@ -182,7 +182,7 @@ fn overlap(one: &[String], other: &[String]) -> bool {
 /// Up to three of `all`, for a sentence.
 pub(super) fn examples<'p>(all: impl IntoIterator<Item = &'p [u8]>) -> String {
     let mut all = all.into_iter();
-    let shown: Vec<_> = all.by_ref().take(3).map(firedrill_core::manifest::display_path).collect();
+    let shown: Vec<_> = all.by_ref().take(3).map(|p| firedrill_core::manifest::display_path(p)).collect();
     let more = all.count();
     let list = shown.join(", ");
     if more > 0 { format!("{list} and {more} more") } else { list }

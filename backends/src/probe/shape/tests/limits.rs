@@ -57,7 +57,7 @@ fn the_baseline_of_a_large_tree_stays_small() {
     let mut fleet = Fleet::new("large");
     let mut tree = Tree::default();
     let long = "a-rather-long-name-of-a-folder".repeat(3);
-    for n in 0..1500u64 {
+    for n in 0..500u64 {
         tree.write(&format!("data/{long}-{}/{long}-{n}/x{n}.e{}", n % 40, n % 90), prose(n, 20), at(1, 0.0));
         tree.write(&format!("data/{long}-{n}.db{}", n % 9), prose(n, 20), at(1, 0.0));
     }
