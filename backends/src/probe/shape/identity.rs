@@ -105,14 +105,15 @@ fn snapshot_gone(subject: &Subject, baseline: &Baseline, examination: &mut Exami
 }
 
 /// A policy typo removes a history. Ordinary retention also removes snapshots, and many at its first run:
-/// only next to nothing left of a long series is a finding.
+/// only next to nothing left of the series is a finding.
 fn history_gone(subject: &Subject, baseline: &Baseline, stored: &Stored, examination: &mut Examination) {
     let series = &subject.history.series;
     let (had, has) = (stored.snapshots, series.len() as u64);
     let old = series.iter().filter(|s| s.time <= baseline.snapshot_time).count();
     let dropped = had.saturating_sub(has) >= 5 && has * 2 < had;
     let next_to_nothing = has <= 2 || has * 10 < had || (old <= 1 && has * 4 < had);
-    if dropped && next_to_nothing {
+    let only_the_newest = has <= 1 && had >= 3;
+    if only_the_newest || dropped && next_to_nothing {
         examination.find(Finding::anomaly(
             "shape.history_gone",
             subject.drill.series.to_string(),

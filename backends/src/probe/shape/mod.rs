@@ -67,7 +67,7 @@ fn examine(subject: &Subject, examination: &mut Examination) -> Result<(), Strin
     identity::examine(subject, stored.as_ref(), examination);
     let empty = demands::examine(subject, &now, examination);
     watch()?;
-    let past = past::collect(subject, stored.as_ref(), examination);
+    let past = past::collect(subject, &now, stored.as_ref(), examination);
     say_what_is_compared(subject, &past, examination);
 
     // An empty backup is one finding, not one per thing that is missing from it.

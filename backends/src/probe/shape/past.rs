@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashSet};
 
 use firedrill_core::finding::Examination;
+use firedrill_core::manifest::display_path;
 use firedrill_core::snapshot::Snapshot;
 use firedrill_core::subject::Subject;
 use jiff::Timestamp;
@@ -58,6 +59,7 @@ impl Past<'_> {
 /// accepted drill was judged then and is not held against anybody again.
 pub(super) fn collect<'a>(
     subject: &'a Subject,
+    now: &View<'_>,
     stored: Option<&Stored>,
     examination: &mut Examination,
 ) -> Vec<Past<'a>> {
@@ -74,12 +76,12 @@ pub(super) fn collect<'a>(
         if judged || snapshot.time > subject.snapshot.time || snapshot.id == subject.snapshot.id {
             continue;
         }
-        if !lineage.holds(&snapshot.host, &snapshot.paths) {
+        let view = View::of(manifest, &snapshot.paths, subject);
+        if !lineage.holds(&snapshot.host, &snapshot.paths, || similar(&now.summary, &view.summary)) {
             others += 1;
             continue;
         }
         baseline_has_tree |= baseline.is_some_and(|b| b.snapshot == snapshot.id);
-        let view = View::of(manifest, &snapshot.paths, subject);
         past.push(Past {
             label: format!("the snapshot {} of {}", snapshot.id.short(), snapshot.time),
             time: snapshot.time,
@@ -95,14 +97,15 @@ pub(super) fn collect<'a>(
         && baseline.snapshot != subject.snapshot.id
         && baseline.snapshot_time <= subject.snapshot.time
     {
-        if lineage.holds(&baseline.host, &stored.paths) {
+        let summary = stored.summary();
+        if lineage.holds(&baseline.host, &stored.paths, || similar(&now.summary, &summary)) {
             past.push(Past {
                 label: format!(
                     "the baseline of run {}, snapshot of {}",
                     baseline.run, baseline.snapshot_time
                 ),
                 time: baseline.snapshot_time,
-                summary: stored.summary(),
+                summary,
                 paths: stored.paths.clone(),
                 tree: None,
                 program: String::new(),
@@ -162,11 +165,19 @@ impl<'a> Lineage<'a> {
         Self { snapshot, hosts_share: identity::hosts_share(subject), jobs_alternate }
     }
 
-    fn holds(&self, host: &str, paths: &[String]) -> bool {
-        let foreign_host = self.hosts_share && host != self.snapshot.host;
+    fn holds(&self, host: &str, paths: &[String], similar: impl FnOnce() -> bool) -> bool {
+        // A service that moves between hosts takes its data along; two machines have data of their own.
+        let foreign_host = self.hosts_share && host != self.snapshot.host && !similar();
         let foreign_job = self.jobs_alternate && !overlap(paths, &self.snapshot.paths);
         !foreign_host && !foreign_job
     }
+}
+
+/// Whether two states have most of their folders in common.
+fn similar(one: &Summary, other: &Summary) -> bool {
+    let inner = |s: &Summary| s.folders.iter().filter(|(_, f)| f.depth > 0).count();
+    let common = one.folders.iter().filter(|(p, f)| f.depth > 0 && other.folders.contains_key(*p)).count();
+    common > 0 && common * 2 >= inner(one).min(inner(other))
 }
 
 /// Whether two sets of paths have something in common, counting generations of a path as the same.
@@ -182,7 +193,7 @@ fn overlap(one: &[String], other: &[String]) -> bool {
 /// Up to three of `all`, for a sentence.
 pub(super) fn examples<'p>(all: impl IntoIterator<Item = &'p [u8]>) -> String {
     let mut all = all.into_iter();
-    let shown: Vec<_> = all.by_ref().take(3).map(|p| firedrill_core::manifest::display_path(p)).collect();
+    let shown: Vec<_> = all.by_ref().take(3).map(display_path).collect();
     let more = all.count();
     let list = shown.join(", ");
     if more > 0 { format!("{list} and {more} more") } else { list }

@@ -56,6 +56,7 @@ pub(super) struct View<'a> {
     pub(super) summary: Summary,
     bases: HashSet<Vec<u8>>,
     ignored: Vec<Vec<u8>>,
+    files: Vec<&'a Entry>,
 }
 
 impl<'a> View<'a> {
@@ -72,7 +73,9 @@ impl<'a> View<'a> {
             .flat_map(|path| meant(&index, subject, path))
             .filter(|path| !path.is_empty())
             .collect();
-        let mut view = Self { manifest, index, summary: Summary::default(), bases, ignored };
+        let summary = Summary::default();
+        let mut view = Self { manifest, index, summary, bases, ignored, files: Vec::new() };
+        view.files = manifest.files().filter(|e| view.matters(e)).collect();
         view.summary = view.sum_up();
         view
     }
@@ -115,7 +118,7 @@ impl<'a> View<'a> {
 
     /// Regular files that matter.
     pub(super) fn files(&self) -> impl Iterator<Item = &'a Entry> {
-        self.manifest.files().filter(|e| self.matters(e))
+        self.files.iter().copied()
     }
 
     /// The regular file at `path`.

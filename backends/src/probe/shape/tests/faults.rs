@@ -300,6 +300,12 @@ fn a_long_history_is_gone() {
     next(&mut fleet, &mut tree, |_, _| {});
     fleet.snapshots.drain(..9);
     assert_eq!(codes(&fleet.examine(&ShapeProbe)), ["shape.history_gone"]);
+
+    // keep-last 1 on a short series.
+    let (mut fleet, _) = nights(4);
+    fleet.learn(&ShapeProbe, false);
+    fleet.snapshots.drain(..3);
+    assert_eq!(codes(&fleet.examine(&ShapeProbe)), ["shape.history_gone"]);
 }
 
 #[test]

@@ -347,3 +347,39 @@ fn a_dump_from_standard_input_and_a_dated_backup_path() {
         fleet.learn(&ShapeProbe, false);
     }
 }
+
+#[test]
+fn a_file_system_that_makes_up_the_times_of_folders() {
+    let (mut fleet, mut tree) = nights(3);
+    let constant = at(1, 0.0);
+    let made_up = |tree: &Tree| {
+        let mut tree = tree.clone();
+        for item in tree.0.values_mut().filter(|i| matches!(i.what, crate::probe::fleet::What::Folder)) {
+            item.mtime = constant;
+        }
+        tree
+    };
+    for (_, tree) in &mut fleet.snapshots {
+        *tree = made_up(tree);
+    }
+    next(&mut fleet, &mut tree, |tree, time| tree.remove("data/settings/1.yml", time));
+    let newest = &mut fleet.snapshots.last_mut().unwrap().1;
+    *newest = made_up(newest);
+    let examination = fleet.examine(&ShapeProbe);
+    assert_green(&examination);
+    assert!(examination.not_verified.iter().any(|n| n.contains("left out")));
+}
+
+#[test]
+fn a_service_that_moves_between_hosts_is_still_compared() {
+    let (mut fleet, mut tree) = nights(6);
+    fleet.drill.hosts = vec!["node".into(), "other".into()];
+    for (n, (snapshot, _)) in fleet.snapshots.iter_mut().enumerate() {
+        snapshot.host = if n % 2 == 0 { "node".into() } else { "other".into() };
+    }
+    assert_green(&fleet.examine(&ShapeProbe));
+    fleet.drill.probes.shape.history = 1;
+    next(&mut fleet, &mut tree, |tree, time| tree.remove_where(time, |p| p.starts_with("data/notes/")));
+    let examination = fleet.examine(&ShapeProbe);
+    assert!(examination.findings.iter().any(|f| f.code == "shape.files"), "{:#?}", examination.findings);
+}
