@@ -28,7 +28,7 @@ mod survey;
 mod tests;
 mod wal;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use firedrill_core::finding::{Examination, Finding};
@@ -112,6 +112,7 @@ impl<'a> Session<'a> {
         expect::find_missing(self.subject, &mut self.examination);
         let survey = Survey::of(self.subject, false);
         self.examination.notes.extend(survey.notes);
+        self.mention_vanished();
         for finding in survey.findings {
             self.examination.checked += 1;
             self.examination.find(finding);
@@ -140,6 +141,22 @@ impl<'a> Session<'a> {
                     self.examination.interrupt(format!("cannot examine {}: {reason}", database.shown));
                 }
             }
+        }
+    }
+
+    /// Whether files may vanish is for the `shape` probe to say.
+    fn mention_vanished(&mut self) {
+        let mut known: BTreeSet<_> = self.remembered.keys().cloned().collect();
+        if !known.is_empty() {
+            for entry in self.subject.manifest.entries() {
+                known.remove(&entry.display());
+            }
+        }
+        if !known.is_empty() {
+            let gone = some_of(&known.into_iter().collect::<Vec<_>>());
+            self.examination
+                .notes
+                .push(format!("databases of the last verified drill that are gone: {gone}"));
         }
     }
 

@@ -22,6 +22,7 @@
 mod content;
 mod disk;
 mod index;
+mod look;
 mod metadata;
 mod tally;
 #[cfg(test)]

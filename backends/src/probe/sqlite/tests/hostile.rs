@@ -31,14 +31,19 @@ fn with_super_journal(mut files: Files, name: &str) -> Files {
     files
 }
 
+/// A name as SQLite gives it to the file that all journals of such a transaction refer to.
+const SUPER: &str = "app.db-mj0123AB9CD";
+
 #[test]
 fn a_journal_cannot_have_a_file_of_this_machine_deleted() {
     let victims = tempfile::tempdir().unwrap();
-    for name in ["precious", "app.db-mj0123abcd9", "precious-mjAB12CD34"] {
+    for name in ["precious", SUPER] {
         let victim = victims.path().join(name);
-        fs::write(&victim, "precious").unwrap();
-        let files = with_super_journal(hot(), victim.to_str().unwrap());
-        let examination = files.examined();
+        let fixture = with_super_journal(hot(), victim.to_str().unwrap()).fixture();
+        // SQLite deletes such a file if it names the journal.
+        let journal = fixture.work.join("sqlite/db-journal");
+        fs::write(&victim, format!("{}\0", journal.display())).unwrap();
+        let examination = examine(&fixture.subject());
         assert!(victim.exists(), "{name}");
         assert_eq!(examination.interrupted, None);
     }
@@ -46,8 +51,9 @@ fn a_journal_cannot_have_a_file_of_this_machine_deleted() {
 
 #[test]
 fn a_transaction_over_several_databases_is_rolled_back_if_it_was_under_way() {
-    let fixture = with_super_journal(hot(), "/app/app.db-mj0123abcd9").fixture();
-    fixture.write("app/app.db-mj0123abcd9", "/app/app.db-journal\0");
+    let named = format!("/app/{SUPER}");
+    let fixture = with_super_journal(hot(), &named).fixture();
+    fixture.write(&format!("app/{SUPER}"), "/app/app.db-journal\0");
     let examination = examine(&fixture.subject());
     assert_green(&examination, 1);
     assert_eq!(remembered_rows(&examination, "t"), 500);
