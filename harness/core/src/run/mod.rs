@@ -131,10 +131,9 @@ fn report_copies(plan: &Plan, bench: &Bench) -> Result<()> {
                     let facts = inventory.facts.clone();
                     bench.evidence.write(Event::CopyOpened { copy: copy_name(), facts })?;
                 }
-                for finding in &inventory.findings {
-                    bench
-                        .evidence
-                        .write(Event::CopyFinding { copy: copy_name(), finding: finding.clone() })?;
+                let other = stranger(plan, name, inventory, bench);
+                for finding in inventory.findings.iter().cloned().chain(other) {
+                    bench.evidence.write(Event::CopyFinding { copy: copy_name(), finding })?;
                 }
             }
             Err(error) => {
