@@ -22,6 +22,11 @@ lint: ## formatting, clippy without warnings, and the house rules of tidy.rs
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo test --locked --quiet --package firedrill-core --test tidy
 
+.PHONY: demo
+demo: ## make a fleet with a week of backups and a mirror, restore-test it, break it, test it again
+	cargo build --locked --bin firedrill --bin firedrill-demo
+	target/debug/firedrill-demo
+
 .PHONY: fmt
 fmt: ## format the code
 	cargo fmt --all
