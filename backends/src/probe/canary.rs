@@ -172,7 +172,7 @@ fn judge_canary(subject: &Subject, entry: &Entry, canary: &Canary, examination: 
         examination.find(Finding::anomaly(
             "canary.future",
             place,
-            format!("a canary that was planted before the snapshot of {}", subject.snapshot.time),
+            format!("a canary that was planted before the snapshot of {:.0}", subject.snapshot.time),
             format!("one of {}", canary.time()),
         ));
     }
@@ -186,14 +186,14 @@ fn progress(subject: &Subject, entry: &Entry, canary: &Canary, examination: &mut
     if let Some(baseline) = newer_than_baseline(subject)
         && let Some(before) = remembered(baseline).get(&place)
     {
-        let shown = format!("number {} of {}", before.sequence, before.time);
+        let shown = format!("number {} of {:.0}", before.sequence, before.time);
         let when = format!("the drilled snapshot of {}", baseline.snapshot_time);
         if canary.sequence() < before.sequence || canary.time() < before.time {
             examination.find(Finding::anomaly(
                 "canary.backwards",
                 place,
                 format!("a newer canary than {shown}, which was in {when}"),
-                format!("number {} of {}", canary.sequence(), canary.time()),
+                format!("number {} of {:.0}", canary.sequence(), canary.time()),
             ));
             return;
         }
@@ -214,7 +214,7 @@ fn progress(subject: &Subject, entry: &Entry, canary: &Canary, examination: &mut
             })
     });
     if let Some(same) = same {
-        stalled(place, canary, &format!("the snapshot of {}", same.snapshot.time), examination);
+        stalled(place, canary, &format!("the snapshot of {:.0}", same.snapshot.time), examination);
     }
 }
 

@@ -93,7 +93,7 @@ fn slow_commands_and_pipes_are_given_up() {
     let slow = PasswordSource::Command("sleep 60".to_owned()).read_within(limit).unwrap_err();
     assert!(slow.chain().contains("killed"), "{}", slow.chain());
     // A grandchild that lives on keeps the pipe open.
-    let held = PasswordSource::Command("sh -c 'sleep 5 & echo secret'".to_owned());
+    let held = PasswordSource::Command("sh -c 'sleep 2 & echo secret'".to_owned());
     assert!(held.read_within(limit).unwrap_err().chain().contains("too long"));
     // Output without end is not collected for ever.
     let endless = PasswordSource::Command("yes".to_owned()).read_within(limit).unwrap_err();

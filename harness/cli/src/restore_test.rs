@@ -176,6 +176,7 @@ fn plan(
         })
         .collect();
     let mut plan = planner::plan(config, &views, request)?;
+    plan.interval = config.and_then(Config::restore_test_interval);
     if args.accept_recorded_owners {
         for drill in plan.drills.iter_mut().chain(plan.control.as_mut().map(|c| &mut c.drill)) {
             drill.probes.tree.owner = Proof::Recorded;

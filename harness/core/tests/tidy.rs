@@ -330,19 +330,16 @@ fn probes_say_what_they_do_not_verify() {
     for (path, text) in texts() {
         let Some(below) = path.strip_prefix("backends/src/probe/") else { continue };
         let module = below.strip_suffix("/mod.rs").or_else(|| below.strip_suffix(".rs")).unwrap_or("/");
-        if module.contains('/') || module == "mod" || module.starts_with("fixture") {
+        if module.contains('/') || !text.contains("\nimpl Probe for ") {
             continue;
         }
         probes += 1;
         let doc = module_doc(&text);
-        // A module without code verifies nothing.
-        let has_code = text.lines().any(|line| !line.trim().is_empty() && !line.starts_with("//"));
-        if has_code && !(doc.contains("Not verified") && doc.replace("Not verified", "").contains("Verified"))
-        {
+        if !(doc.contains("Not verified") && doc.replace("Not verified", "").contains("Verified")) {
             offences.push(path);
         }
     }
-    assert!(probes > 0, "the probes have moved; this test looks at nothing");
+    assert!(probes >= 6, "the probes have moved; this test looks at {probes} of them");
     none(offences, "the module doc of a probe needs *Verified* and *Not verified*");
 }
 

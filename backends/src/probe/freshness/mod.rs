@@ -135,8 +135,8 @@ fn went_back(subject: &Subject, newest_now: Option<Timestamp>, examination: &mut
         examination.find(Finding::anomaly(
             "freshness.went_back",
             own.id.to_string(),
-            format!("data that moves on; the snapshot of {} had a file of {theirs}", between.time),
-            format!("the very state of the snapshot of {}", same.time),
+            format!("data that moves on; the snapshot of {:.0} had a file of {theirs}", between.time),
+            format!("the very state of the snapshot of {:.0}", same.time),
         ));
         return;
     }

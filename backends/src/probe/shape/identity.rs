@@ -95,7 +95,7 @@ fn snapshot_gone(subject: &Subject, baseline: &Baseline, examination: &mut Exami
         examination.find(Finding::anomaly(
             SNAPSHOT_GONE,
             baseline.snapshot.to_string(),
-            format!("the snapshot of {} that was drilled last, or a newer one", baseline.snapshot_time),
+            format!("the snapshot of {:.0} that was drilled last, or a newer one", baseline.snapshot_time),
             match newest {
                 Some(newest) => format!("it is gone, the newest one is of {newest}"),
                 None => "it is gone".to_owned(),

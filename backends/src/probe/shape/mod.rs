@@ -102,7 +102,7 @@ fn say_what_is_compared(subject: &Subject, past: &[Past<'_>], examination: &mut 
     for earlier in &subject.history.earlier {
         if let Err(why) = &earlier.manifest {
             examination.not_verified.push(format!(
-                "the comparison with the snapshot {} of {}: {why}",
+                "the comparison with the snapshot {} of {:.0}: {why}",
                 earlier.snapshot.id.short(),
                 earlier.snapshot.time
             ));

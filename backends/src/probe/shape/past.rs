@@ -83,7 +83,7 @@ pub(super) fn collect<'a>(
         }
         baseline_has_tree |= baseline.is_some_and(|b| b.snapshot == snapshot.id);
         past.push(Past {
-            label: format!("the snapshot {} of {}", snapshot.id.short(), snapshot.time),
+            label: format!("the snapshot {} of {:.0}", snapshot.id.short(), snapshot.time),
             time: snapshot.time,
             summary: view.summary.clone(),
             paths: folders_among(&snapshot.paths, &view),
@@ -101,7 +101,7 @@ pub(super) fn collect<'a>(
         if lineage.holds(&baseline.host, &stored.paths, || similar(&now.summary, &summary)) {
             past.push(Past {
                 label: format!(
-                    "the baseline of run {}, snapshot of {}",
+                    "the baseline of run {}, snapshot of {:.0}",
                     baseline.run, baseline.snapshot_time
                 ),
                 time: baseline.snapshot_time,
