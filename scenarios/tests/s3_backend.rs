@@ -17,6 +17,10 @@ use rustic_core::{
     RepositoryBackends, RepositoryOptions, SnapshotOptions, WriteBackend,
 };
 
+#[path = "restore/firedrill.rs"]
+#[expect(dead_code, reason = "the trials use all of it")]
+mod firedrill;
+
 const KEY: &str = "firedrill";
 const SECRET: &str = "firedrill-secret";
 const PASSWORD: &str = "correct horse";
@@ -25,6 +29,7 @@ const PASSWORD: &str = "correct horse";
 struct Fixture {
     server: S3Server,
     folder: tempfile::TempDir,
+    restic: &'static str,
 }
 
 impl Fixture {
@@ -34,7 +39,7 @@ impl Fixture {
         std::fs::create_dir(&root).unwrap();
         let server = S3Server::start(&root, KEY, SECRET).unwrap();
         server.create_bucket("bucket").unwrap();
-        Self { server, folder }
+        Self { server, folder, restic: "restic" }
     }
 
     fn address(&self, place: &str) -> String {
@@ -55,7 +60,7 @@ impl Fixture {
     }
 
     fn restic(&self, place: &str, arguments: &[&str]) -> Output {
-        Command::new("restic")
+        Command::new(self.restic)
             .args(["--no-cache", "-r", &self.address(place)])
             .args(arguments)
             .env("AWS_ACCESS_KEY_ID", KEY)
@@ -168,6 +173,42 @@ fn what_restic_writes_is_read() {
     succeeded(&fixture.restic("bucket/r", &["backup", source.to_str().unwrap()]));
     let backend = fixture.location("bucket/r").open(&good()).unwrap();
     assert!(read_back(backend, &source) == noise(6 << 20));
+}
+
+/// Repositories that three generations of real restic wrote into a bucket, drilled by the command.
+#[test]
+fn what_every_restic_writes_into_a_bucket_is_proven() {
+    let mut proven = 0;
+    for restic in ["restic-0.14", "restic-0.18", "restic-0.19"] {
+        if !is_there(restic) {
+            continue;
+        }
+        for version in ["1", "2"] {
+            let fixture = Fixture { restic, ..Fixture::new() };
+            let source = fixture.source();
+            std::os::unix::fs::symlink("small", source.join("folder/link")).unwrap();
+            std::fs::hard_link(source.join("large"), source.join("twin")).unwrap();
+            succeeded(&fixture.restic("bucket/r", &["init", "--repository-version", version]));
+            succeeded(&fixture.restic("bucket/r", &["backup", "--tag", "files", source.to_str().unwrap()]));
+            let folder = |name| fixture.folder.path().join(name);
+            let drilled = firedrill::command()
+                .unwrap()
+                .args(["restore-test", "--json", "-r", &fixture.address("bucket/r"), "--state"])
+                .arg(folder("state"))
+                .arg("--scratch")
+                .arg(folder("scratch"))
+                .env("AWS_ACCESS_KEY_ID", KEY)
+                .env("AWS_SECRET_ACCESS_KEY", SECRET)
+                .env("RESTIC_PASSWORD", PASSWORD)
+                .output()
+                .unwrap();
+            let judgement: serde_json::Value = serde_json::from_str(&succeeded(&drilled)).unwrap();
+            assert_eq!(judgement["drills"][0]["verdict"], "verified", "{restic}, format {version}");
+            assert_eq!(judgement["drills"][0]["files"], 2, "{restic}, format {version}");
+            proven += 1;
+        }
+    }
+    assert!(proven > 0 || !is_there("restic-0.19"), "nothing was proven");
 }
 
 /// What comes of opening, which has to fail, within reason.
