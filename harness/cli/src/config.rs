@@ -18,17 +18,15 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<Exit> {
             let text = config::read(file)?;
             match config::load(&text, &file.display().to_string()) {
                 Ok(loaded) => {
-                    crate::print(&format!(
-                        "{}{}: valid, {} copies and {} targets\n",
-                        loaded.warnings,
-                        file.display(),
-                        loaded.config.copies.len(),
-                        loaded.config.targets.len()
-                    ));
+                    if !loaded.warnings.is_empty() {
+                        crate::print(&format!("{}\n", loaded.warnings));
+                    }
+                    let (copies, targets) = (loaded.config.copies.len(), loaded.config.targets.len());
+                    crate::print(&format!("{}: valid, {copies} copies, {targets} targets\n", file.display()));
                     Ok(Exit::Verified)
                 }
                 Err(problems) => {
-                    crate::print(&format!("{problems}"));
+                    crate::print(&format!("{problems}\n"));
                     Ok(Exit::Usage)
                 }
             }

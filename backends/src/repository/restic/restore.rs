@@ -25,7 +25,7 @@ pub(super) fn restore(
     workers: usize,
 ) -> Result<Restored> {
     let start = Instant::now();
-    let read_before = store.bytes_read();
+    let store = &store.metered();
     let walked = tree::walk(store, catalog, order.snapshot, workers, &order.watch)?;
     let manifest = Arc::new(walked.manifest);
     let locate = start.elapsed();
@@ -48,7 +48,7 @@ pub(super) fn restore(
     let mut restored = Restored {
         files: content.whole.load(Ordering::Relaxed),
         bytes: content.written.load(Ordering::Relaxed),
-        bytes_read: store.bytes_read().saturating_sub(read_before),
+        bytes_read: store.bytes_read(),
         withheld: withheld_of(&manifest),
         findings: walked.findings,
         findings_omitted: walked.findings_omitted,

@@ -42,6 +42,11 @@ impl Store {
         Self { backend, bytes_read: AtomicU64::new(0) }
     }
 
+    /// The same store with a counter of its own, so that restores that run side by side can be told apart.
+    pub(super) fn metered(&self) -> Self {
+        Self::new(Arc::clone(&self.backend))
+    }
+
     /// All files of a kind with their sizes.
     pub(super) fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>> {
         self.backend.list_with_size(kind).map_err(|e| {
@@ -104,7 +109,7 @@ impl Store {
         }
     }
 
-    /// Bytes read so far, by everybody.
+    /// Bytes read so far through this counter.
     pub(super) fn bytes_read(&self) -> u64 {
         self.bytes_read.load(Ordering::Relaxed)
     }
