@@ -159,7 +159,13 @@ impl<'e> Collected<'e> {
         match event {
             Event::RunStarted { .. } => {}
             Event::CopyOpened { copy, facts } => self.copy_mut(copy).facts = Some(facts.clone()),
-            Event::CopyFinding { copy, finding } => self.copy_mut(copy).findings.push(finding.clone()),
+            Event::CopyFinding { copy, finding } => {
+                // Several drills may have come across the same damage.
+                let findings = &mut self.copy_mut(copy).findings;
+                if !findings.contains(finding) {
+                    findings.push(finding.clone());
+                }
+            }
             Event::CopyError { copy, error } => self.copy_mut(copy).errors.push(error.clone()),
             Event::Interrupted { reason } => self.interrupted = Some(reason.clone()),
             Event::RunFinished { seconds } => self.seconds = Some(*seconds),
