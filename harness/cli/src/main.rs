@@ -12,9 +12,13 @@ mod stop;
 mod sweep;
 mod verdicts;
 
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::verdict::Exit;
 
@@ -31,7 +35,13 @@ fn main() -> ExitCode {
         }
     };
     start_logging(cli.verbose);
-    let result = match cli.command {
+    // A panic is our bug and has an exit code of its own; its message went to standard error.
+    let exit = catch_unwind(|| run(cli.command)).unwrap_or(Exit::Internal);
+    ExitCode::from(exit.code())
+}
+
+fn run(command: Command) -> Exit {
+    let result = match command {
         Command::RestoreTest(args) => restore_test::restore_test(*args),
         Command::Judge(args) => verdicts::judge(&args),
         Command::Report(args) => verdicts::report(&args),
@@ -40,11 +50,10 @@ fn main() -> ExitCode {
         Command::Sweep(args) => sweep::sweep(&args),
         Command::Config(args) => config::config(&args),
     };
-    let exit = result.unwrap_or_else(|error| {
+    result.unwrap_or_else(|error| {
         complain(&error);
         exit_of(&error)
-    });
-    ExitCode::from(exit.code())
+    })
 }
 
 /// What the command could not do, on standard error.
@@ -86,5 +95,11 @@ fn start_logging(verbose: u8) {
         2 => tracing::Level::DEBUG,
         _ => tracing::Level::TRACE,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).without_time().init();
+    // Libraries below us log requests with their credentials at finer levels.
+    let ours = Targets::new().with_default(tracing::Level::WARN).with_targets(
+        ["firedrill", "firedrill_core", "firedrill_backends", "firedrill_reports", "firedrill_scenarios"]
+            .map(|name| (name, level)),
+    );
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).without_time();
+    tracing_subscriber::registry().with(layer.with_filter(ours)).init();
 }

@@ -1,5 +1,7 @@
 //! `firedrill accept` and `firedrill baselines`.
 
+use std::path::{Path, PathBuf};
+
 use firedrill_core::clock::{Clock as _, SystemClock};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::evidence;
@@ -12,9 +14,14 @@ use crate::state;
 
 pub(crate) fn accept(args: &AcceptArgs) -> Result<Exit> {
     let evidence = evidence::read(&args.run)?;
-    // The state folder is the one that the run lies in, unless somebody names another.
-    let beside = args.run.canonicalize().ok().and_then(|run| Some(run.parent()?.parent()?.to_owned()));
-    let folder = args.state.clone().or(beside).unwrap_or_else(|| state::folder(None, None));
+    let folder = match args.state.clone().or_else(|| state_of(&args.run)) {
+        Some(folder) => folder,
+        None => {
+            return Err(Error::new(ErrorKind::Usage, format!("find the state folder of {}", args.run.display()))
+                .because("the run does not lie in one")
+                .advise("name it with --state"));
+        }
+    };
     let baseline =
         memory::accept(&evidence, &DrillName(args.drill.clone()), &args.reason, SystemClock.now())?;
     Memory::open(&folder)?.put(&baseline)?;
@@ -25,6 +32,14 @@ pub(crate) fn accept(args: &AcceptArgs) -> Result<Exit> {
         baseline.snapshot.short()
     ));
     Ok(Exit::Verified)
+}
+
+/// The state folder that a run lies in: `STATE/runs/RUN`.
+fn state_of(run: &Path) -> Option<PathBuf> {
+    let run = run.canonicalize().ok()?;
+    let folder = if run.is_dir() { run.as_path() } else { run.parent()? };
+    let runs = folder.parent()?;
+    (runs.file_name()? == "runs").then(|| runs.parent().map(Path::to_owned))?
 }
 
 pub(crate) fn baselines(args: &BaselinesArgs) -> Result<Exit> {

@@ -19,7 +19,7 @@ use firedrill_core::planner::{self, CopyView, Filter, Pick, Request};
 use firedrill_core::ports::Scratch as _;
 use firedrill_core::run::{self, Bench, OpenCopy};
 use firedrill_core::secret::redact_urls;
-use firedrill_core::snapshot::CopyName;
+use firedrill_core::snapshot::{CopyName, Series};
 use firedrill_core::verdict::Exit;
 use firedrill_core::watch::Watch;
 use firedrill_reports::console::{ConsoleOptions, SummaryPlace, render_plan};
@@ -69,12 +69,17 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
     let started = SystemClock.now();
     let watch = Watch::unlimited();
     stop::on_signal(&watch);
-    let request = request(&args, config.as_ref(), started)?;
+    let mut request = request(&args, config.as_ref(), started)?;
     let folder = state::folder(args.state.as_deref(), config.as_ref());
+
+    let memory = Memory::open(&folder)?;
+    let mut sinks = Sinks::new(&args.sinks, config.as_ref())?;
+    sinks.preflight()?;
 
     let locations: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.location.clone())).collect();
     let opening = watch.within(request.limits.timeout.map(|t| t.0));
     let copies = Arc::new(copies::open(specs, &opening).await);
+    request.proven = proven(&memory);
     let plan = plan(&args, config.as_ref(), &locations, &copies, &request)?;
     if args.dry_run {
         return dry_run(&args, &plan, &copies);
@@ -83,11 +88,9 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
     let run = state::run_id(started, request.seed);
     let run_folder = state::of_run(&folder, &run);
     let writer = Arc::new(Writer::create(&run_folder, Arc::new(SystemClock))?);
-    let mut sinks = Sinks::new(&args.sinks, config.as_ref())?;
     sinks.report_beside(&run_folder);
-    sinks.covers_everything(covers_everything(&args));
-    sinks.preflight()?;
-    let memory = Memory::open(&folder)?;
+    // Without a config nobody knows whether another firedrill pushes to the same groups.
+    sinks.covers_everything(config.is_some() && covers_everything(&args));
     let bench = bench(&args, config.as_ref(), &run, &copies, &writer, &memory, &sinks, &watch);
 
     let sinks = Arc::new(Mutex::new(sinks));
@@ -105,7 +108,10 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
         complain(&error);
     }
     let judgement = verdicts::judged(&run_folder)?;
-    remember(&run_folder, &judgement, &memory);
+    // What was the latest at another time is not what the next run is compared with.
+    if args.at.is_none() {
+        remember(&run_folder, &judgement, &memory);
+    }
     let mut sinks = sinks.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(sinks.finish(&judgement))
 }
@@ -133,7 +139,19 @@ fn request(args: &RestoreTestArgs, config: Option<&Config>, now: Timestamp) -> R
             keep: args.keep,
         },
         control: settings.control,
+        proven: Vec::new(),
     })
+}
+
+/// What verified drills left behind. A baseline that cannot be read is told by the drill that needs it.
+fn proven(memory: &Memory) -> Vec<(CopyName, Series)> {
+    match memory.list() {
+        Ok(all) => all.into_iter().filter_map(|b| b.ok()).map(|b| (b.copy, b.series)).collect(),
+        Err(error) => {
+            complain(&error);
+            Vec::new()
+        }
+    }
 }
 
 /// A time as people write it: RFC 3339, or a date with or without a time of day in this time zone.
@@ -176,7 +194,6 @@ fn plan(
         })
         .collect();
     let mut plan = planner::plan(config, &views, request)?;
-    plan.interval = config.and_then(Config::restore_test_interval);
     if args.accept_recorded_owners {
         for drill in plan.drills.iter_mut().chain(plan.control.as_mut().map(|c| &mut c.drill)) {
             drill.probes.tree.owner = Proof::Recorded;
@@ -260,14 +277,13 @@ fn bench(
 
 /// Keeps what was proven. A failure is told and changes nothing about the verdict.
 fn remember(run_folder: &Path, judgement: &firedrill_core::judge::Judgement, memory: &Memory) {
-    let kept = evidence::read(run_folder).and_then(|evidence| {
-        for baseline in learn(&evidence, judgement) {
-            memory.put(&baseline)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = kept {
-        complain(&error);
+    match evidence::read(run_folder) {
+        // One that cannot be kept must not cost the others their memory.
+        Ok(evidence) => learn(&evidence, judgement)
+            .iter()
+            .filter_map(|baseline| memory.put(baseline).err())
+            .for_each(|error| complain(&error)),
+        Err(error) => complain(&error),
     }
 }
 
@@ -281,5 +297,37 @@ fn command(seed: u64) -> String {
     if !words.iter().any(|word| word == "--seed" || word.starts_with("--seed=")) {
         words.extend(["--seed".to_owned(), seed.to_string()]);
     }
+    hide_secrets(&mut words);
     redact_urls(&shell_words::join(words))
+}
+
+/// A command that prints the password may hold one itself, and an option that firedrill does not know could be
+/// anything.
+fn hide_secrets(words: &mut [String]) {
+    let mut hidden = false;
+    for word in words {
+        if std::mem::take(&mut hidden) {
+            "***".clone_into(word);
+        } else if let Some((name @ ("--password-command" | "--option"), _)) = word.split_once('=') {
+            *word = format!("{name}=***");
+        } else {
+            hidden = matches!(word.as_str(), "--password-command" | "--option" | "-o");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hide_secrets;
+
+    #[test]
+    fn the_command_that_repeats_a_run_holds_no_secret() {
+        let typed = "firedrill restore-test --password-command echo_hunter2 --password-command=echo_hunter2 -o k=hunter2 --json";
+        let mut words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+        hide_secrets(&mut words);
+        assert_eq!(
+            words.join(" "),
+            "firedrill restore-test --password-command *** --password-command=*** -o *** --json"
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! Sinks: from arguments and config to where results go.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use firedrill_core::config::{Config, Pushgateway as PushgatewayConfig};
@@ -103,7 +104,11 @@ impl Sinks {
         let mut exit = judgement.exit;
         let console: &mut dyn Sink = &mut self.console;
         for sink in self.others.iter_mut().map(|s| &mut **s as &mut dyn Sink).chain([console]) {
-            if let Err(error) = sink.finish(judgement) {
+            // A sink that panics keeps none of the others from its work either.
+            let finished = catch_unwind(AssertUnwindSafe(|| sink.finish(judgement))).unwrap_or_else(|_| {
+                Err(Error::new(ErrorKind::Internal, format!("finish {}", sink.name())).because("it panicked"))
+            });
+            if let Err(error) = finished {
                 complain(&error);
                 exit = exit.or(Exit::SinkFailed);
             }
@@ -114,6 +119,8 @@ impl Sinks {
 
 fn pushgateway(config: &PushgatewayConfig) -> Result<PushgatewayOptions> {
     let mut options = PushgatewayOptions::new(&config.url);
+    options.job.clone_from(&config.job);
+    options.instance.clone_from(&config.instance);
     if let (Some(user), Some(name)) = (&config.username, &config.password_env) {
         let password = std::env::var(name).map_err(|_| {
             Error::new(ErrorKind::Usage, "push metrics").because(format!("the variable {name} is not set"))

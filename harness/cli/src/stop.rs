@@ -1,5 +1,6 @@
 //! Ctrl-C and SIGTERM stop a run in good order: drills end, leases are released, evidence says why.
 
+use firedrill_core::verdict::Exit;
 use firedrill_core::watch::Watch;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,7 +18,18 @@ pub(crate) fn on_signal(watch: &Watch) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        crate::note("stopping: running drills are given up and cleaned up");
+        crate::note("stopping: running drills are given up and cleaned up; once more to leave at once");
         watch.stop();
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        leave();
     });
+}
+
+/// Ends the process without cleaning up; `firedrill sweep` does that later.
+#[expect(clippy::disallowed_methods, reason = "somebody who asks twice wants no destructor to run")]
+fn leave() {
+    std::process::exit(i32::from(Exit::Inconclusive.code()));
 }

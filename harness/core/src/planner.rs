@@ -8,6 +8,7 @@
 //!    inconclusive; so is a target of a kind that this version cannot drill.
 //! 2. each series that the copy holds and no target names, by name: nothing is silently uncovered.
 //! 3. each tag that the request names and no copy holds, as `Missing`.
+//! 4. each series that was proven before in the copy and is not there any more, as `Missing`.
 
 mod choose;
 mod control;
@@ -52,10 +53,13 @@ pub struct Request {
     pub limits: Limits,
     /// Whether there is a negative control.
     pub control: bool,
+    /// Series that were proven before. One that a copy holds no more is `Missing`, unless the request
+    /// is about something in particular.
+    pub proven: Vec<(CopyName, Series)>,
 }
 
 /// What is drilled. Empty lists leave everything in; several lists must all agree.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// These tags.
     pub tags: Vec<String>,
@@ -109,6 +113,7 @@ pub fn plan(config: Option<&Config>, copies: &[CopyView<'_>], request: &Request)
         explicit::snapshots(&planner, &sources)?
     };
     missing_tags(&planner, &sources, &mut drills);
+    vanished(&planner, &sources, &mut drills);
     let mut drills: Vec<Drill> = drills.into_iter().map(|d| d.drill).collect();
     naming::make_unique(&mut drills);
     for drill in &mut drills {
@@ -319,6 +324,27 @@ impl<'r> Planner<'r> {
         };
         Ordered { copy: place, target: target.map_or(usize::MAX, |(i, _)| i), drill }
     }
+}
+
+/// Adds a drill for each series that was proven before and is gone: without a config nothing else would
+/// miss it.
+fn vanished(planner: &Planner<'_>, sources: &[Source<'_>], drills: &mut Vec<Ordered>) {
+    let filter = planner.filter();
+    let everything = Filter { all_snapshots: filter.all_snapshots, copies: filter.copies.clone(), ..Filter::default() };
+    if *filter != everything {
+        return;
+    }
+    for (copy, series) in &planner.request.proven {
+        let Some((place, source)) = sources.iter().enumerate().find(|(_, s)| &s.name == copy) else { continue };
+        let gone = source.series.as_ref().is_some_and(|held| !held.contains_key(series));
+        let planned = drills.iter().any(|d| d.copy == place && &d.drill.series == series);
+        if gone && !planned {
+            let labels = Labels::of(source);
+            let missing = (&labels, LATEST);
+            drills.push(planner.drill((place, source), None, series.clone(), Selection::Missing, missing));
+        }
+    }
+    drills.sort_by_key(|d| d.copy);
 }
 
 /// Adds a drill for each tag that was asked for and is in no copy: it must not look as if nothing had

@@ -61,12 +61,6 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The path of a manifest entry below [`Subject::root`].
-    pub fn path_of(&self, entry_path: &[u8]) -> PathBuf {
-        use std::os::unix::ffi::OsStrExt;
-        self.root.join(std::ffi::OsStr::from_bytes(entry_path))
-    }
-
     /// Finds the entry paths that `path` from a config means: the path as backed up (absolute), or
     /// below any path that the snapshot was made of.
     pub fn meant_by(&self, path: &str) -> Vec<Vec<u8>> {

@@ -18,9 +18,9 @@ impl Key {
         Self { job: job.to_owned(), labels: BTreeMap::new() }
     }
 
-    /// The group of one tag.
-    pub(super) fn of_tag(job: &str, copy: &str, tag: &str) -> Self {
-        Self::of_job(job).with("copy", copy).with("tag", tag)
+    /// The same group for one tag.
+    pub(super) fn of_tag(&self, copy: &str, tag: &str) -> Self {
+        self.clone().with("copy", copy).with("tag", tag)
     }
 
     /// With one more label.
@@ -35,10 +35,10 @@ impl Key {
         Some(Self { job, labels })
     }
 
-    /// Job, copy and tag, if this is the group of a tag and nothing else.
-    pub(super) fn as_tag(&self) -> Option<(&str, &str, &str)> {
+    /// Copy and tag, if this is the group of a tag within `whole`.
+    pub(super) fn as_tag_of(&self, whole: &Self) -> Option<(&str, &str)> {
         let (copy, tag) = (self.labels.get("copy")?, self.labels.get("tag")?);
-        (self.labels.len() == 2).then_some((&self.job, copy, tag))
+        (*self == whole.of_tag(copy, tag)).then_some((copy, tag))
     }
 
     /// The path below the gateway's URL, without a slash before it.
@@ -81,10 +81,14 @@ mod tests {
 
     #[test]
     fn the_path_is_the_same_for_the_same_key() {
-        let key = Key::of_tag("firedrill", "primary", "a/b");
+        let whole = Key::of_job("firedrill");
+        let key = whole.of_tag("primary", "a/b");
         assert_eq!(key.path(), "metrics/job/firedrill/copy/primary/tag@base64/YS9i");
-        assert_eq!(key.as_tag(), Some(("firedrill", "primary", "a/b")));
-        assert_eq!(key.clone().with("instance", "x").as_tag(), None);
+        assert_eq!(key.as_tag_of(&whole), Some(("primary", "a/b")));
+        let other = whole.clone().with("instance", "x");
+        assert_eq!(key.as_tag_of(&other), None);
+        assert_eq!(key.clone().with("instance", "x").as_tag_of(&whole), None);
+        assert_eq!(other.of_tag("primary", "a/b").as_tag_of(&other), Some(("primary", "a/b")));
         assert_eq!(Key::of_job("firedrill").path(), "metrics/job/firedrill");
     }
 }

@@ -33,11 +33,10 @@ use url::Url;
 use crate::prometheus::{Metrics, ReferenceStatus, encode, merged, reference_status};
 use client::{Client, Failure};
 use group::Key;
-
-/// The job of everything but last successes.
+/// The job of groups that nobody named.
 const JOB: &str = "firedrill";
-/// The job of last successes.
-const JOB_SUCCESS: &str = "firedrill_last_success";
+/// What the job of the groups ends in that hold nothing but the last success.
+const SUCCESS: &str = "_last_success";
 /// At most this many refusals are told one by one.
 const REFUSALS_MAX: usize = 3;
 
@@ -65,6 +64,10 @@ pub struct PushgatewayOptions {
     pub url: String,
     /// Credentials.
     pub auth: Auth,
+    /// The label `job` of the groups.
+    pub job: String,
+    /// The label `instance` of the groups: one per firedrill that pushes to the same gateway.
+    pub instance: Option<String>,
     /// How `backup_restore_status` is pushed.
     pub reference_status: ReferenceStatus,
     /// Whether groups of tags that are no longer in the plan are deleted. Set this only for a run whose
@@ -84,11 +87,24 @@ impl PushgatewayOptions {
         Self {
             url: url.into(),
             auth: Auth::InUrl,
+            job: JOB.to_owned(),
+            instance: None,
             reference_status: ReferenceStatus::Gauge,
             prune: false,
             request_timeout: Duration::from_secs(10),
             timeout: Duration::from_secs(120),
             pause: Duration::from_millis(500),
+        }
+    }
+}
+
+impl PushgatewayOptions {
+    /// The group of everything whose job ends in `ending`.
+    fn group(&self, ending: &str) -> Key {
+        let key = Key::of_job(&format!("{}{ending}", self.job));
+        match &self.instance {
+            Some(instance) => key.with("instance", instance),
+            None => key,
         }
     }
 }
@@ -132,7 +148,7 @@ impl Sink for Pushgateway {
 
     fn finish(&mut self, judgement: &Judgement) -> Result<()> {
         let base = base(&self.options.url)?;
-        let pushes = pushes(judgement, self.options.reference_status)?;
+        let pushes = pushes(judgement, &self.options)?;
         // The blocking client refuses to work inside an async context, and nobody knows where a sink is
         // called from; a thread of its own is never inside one.
         let options = &self.options;
@@ -180,22 +196,24 @@ struct Push {
 
 /// Everything that is pushed, tags first: should the gateway fail in the middle, the run as a whole does
 /// not look newer than its tags.
-fn pushes(judgement: &Judgement, status: ReferenceStatus) -> Result<Vec<Push>> {
+fn pushes(judgement: &Judgement, options: &PushgatewayOptions) -> Result<Vec<Push>> {
+    let (whole, success) = (options.group(""), options.group(SUCCESS));
+    let status = options.reference_status;
     let mut pushes = Vec::new();
     for series in merged(judgement) {
         let mut metrics = Metrics::default();
         metrics.tag(judgement, &series)?;
-        let key = Key::of_tag(JOB, &series.copy, &series.tag);
+        let key = whole.of_tag(&series.copy, &series.tag);
         pushes.push(Push { key, body: encode(&metrics.families())? });
         let mut metrics = Metrics::default();
         if metrics.success(judgement, &series)? {
-            let key = Key::of_tag(JOB_SUCCESS, &series.copy, &series.tag);
+            let key = success.of_tag(&series.copy, &series.tag);
             pushes.push(Push { key, body: encode(&metrics.families())? });
         }
     }
     let mut metrics = Metrics::default();
     metrics.run(judgement)?;
-    pushes.push(Push { key: Key::of_job(JOB), body: encode(&metrics.families())? });
+    pushes.push(Push { key: whole, body: encode(&metrics.families())? });
     if status != ReferenceStatus::Off {
         let key = Key::of_job("backup").with("instance", "backup-restore-test");
         pushes.push(Push { key, body: reference_status(judgement, status) });
@@ -217,7 +235,7 @@ fn ship(options: &PushgatewayOptions, base: Url, judgement: &Judgement, pushes: 
         }
     }
     if options.prune
-        && let Err(error) = prune(&client, judgement)
+        && let Err(error) = prune(&client, judgement, options)
     {
         refused.push(error);
     }
@@ -239,7 +257,7 @@ fn summed_up(refused: Vec<Error>, pushed: usize) -> Result<()> {
 /// Deletes what was pushed once for tags that are gone. Only for copies that could be read, are not
 /// damaged, and still hold something: a tag that seems to be gone because its copy is broken or was
 /// emptied has to go on raising alarms.
-fn prune(client: &Client, judgement: &Judgement) -> Result<()> {
+fn prune(client: &Client, judgement: &Judgement, options: &PushgatewayOptions) -> Result<()> {
     if judgement.seconds.is_none() || !judgement.reasons.is_empty() {
         return Ok(());
     }
@@ -252,9 +270,9 @@ fn prune(client: &Client, judgement: &Judgement) -> Result<()> {
         .filter(|name| planned.iter().any(|(copy, _)| copy == name))
         .collect();
     for key in client.groups()? {
-        let Some((job, copy, tag)) = key.as_tag() else { continue };
-        let ours = (job == JOB || job == JOB_SUCCESS) && readable.contains(copy);
-        if ours && !planned.contains(&(copy.to_owned(), tag.to_owned())) {
+        let groups = [options.group(""), options.group(SUCCESS)];
+        let Some((copy, tag)) = groups.iter().find_map(|whole| key.as_tag_of(whole)) else { continue };
+        if readable.contains(copy) && !planned.contains(&(copy.to_owned(), tag.to_owned())) {
             client.delete(&key).map_err(Failure::into_error)?;
         }
     }

@@ -29,6 +29,7 @@ fn drills(config: &Config) -> BTreeSet<String> {
         at: "2026-01-10T12:00:00Z".parse().unwrap(),
         filter: Filter::default(),
         limits: Limits::default(),
+        proven: Vec::new(),
         control: true,
     };
     let plan = plan(Some(config), &[], &request).unwrap();

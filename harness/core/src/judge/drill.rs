@@ -8,7 +8,7 @@ use crate::finding::{Class, Examination, Finding, RecoveryBasis, RecoveryPoint};
 use crate::plan::{Drill, Plan, Selection};
 use crate::verdict::Verdict;
 
-use super::judgement::{DrillJudgement, Objective, Reason, Rpa, Rta};
+use super::judgement::{DrillJudgement, Objective, ObjectiveState, Reason, Rpa, Rta};
 
 /// All records about one drill.
 #[derive(Clone, Debug, Default)]
@@ -122,13 +122,15 @@ pub(super) fn judge(drill: &Drill, plan: &Plan, evidence: DrillEvidence<'_>) -> 
     if drill.selection != Selection::Missing {
         reasons.extend(evidence.gaps(drill).into_iter().map(Reason::incomplete));
     }
-    let verdict = reasons.iter().map(|r| r.verdict).fold(Verdict::Verified, Verdict::and);
-
     let snapshot = drill.selection.snapshot();
     let rta = rta(&evidence.phases);
     let rpa = if evidence.restored.is_some() { rpa(drill, plan, &evidence) } else { None };
     let rto = Objective::of(drill.objectives.rto.map(|s| s.seconds()), rta.total_seconds);
     let rpo = Objective::of(drill.objectives.rpo.map(|s| s.seconds()), rpa.as_ref().map(|r| r.seconds));
+    if reasons.is_empty() && [&rto, &rpo].iter().any(|o| o.state == ObjectiveState::Unmeasured) {
+        reasons.push(Reason::incomplete("an objective was set, and nothing was measured for it"));
+    }
+    let verdict = reasons.iter().map(|r| r.verdict).fold(Verdict::Verified, Verdict::and);
     let (files, bytes, bytes_read, withheld) = match evidence.restored {
         Some(Event::Restored { files, bytes, bytes_read, withheld, .. }) => {
             (*files, *bytes, *bytes_read, withheld.clone())

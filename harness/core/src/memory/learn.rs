@@ -5,11 +5,11 @@ use jiff::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::evidence::Evidence;
 use crate::finding::Class;
-use crate::judge::{DrillJudgement, Judgement, judge};
+use crate::judge::{CopyJudgement, DrillJudgement, Judgement, judge};
 use crate::plan::DrillName;
 use crate::verdict::Verdict;
 
-use super::{Acceptance, Baseline, SNAPSHOT_GONE};
+use super::{Acceptance, Baseline, REPOSITORY_IDENTITY, SNAPSHOT_GONE};
 
 /// The baselines that a run leaves: one for each verified drill of the latest snapshot of its series. A
 /// run that proves nothing as a whole (cut short, damaged, its negative control missed) teaches nothing.
@@ -19,10 +19,14 @@ pub fn learn(evidence: &Evidence, judgement: &Judgement) -> Vec<Baseline> {
     if !same || !judgement.reasons.is_empty() {
         return Vec::new();
     }
+    // What an unexpected repository holds must not become what is expected.
+    let strange = |c: &&CopyJudgement| c.findings.iter().any(|f| f.code == REPOSITORY_IDENTITY);
+    let strangers: Vec<_> = judgement.copies.iter().filter(strange).map(|c| &c.name).collect();
     judgement
         .drills
         .iter()
         .filter(|drill| drill.verdict == Verdict::Verified && of_latest(&drill.name))
+        .filter(|drill| !strangers.contains(&&drill.copy))
         .filter_map(|drill| baseline(drill, judgement))
         .collect()
 }

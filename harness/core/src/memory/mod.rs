@@ -22,6 +22,8 @@ pub use store::Memory;
 /// location is the id of that snapshot. Accepting it is the one way to a baseline that is older than the
 /// present one.
 pub const SNAPSHOT_GONE: &str = "shape.snapshot_gone";
+/// The code of the finding that a copy holds another repository than the one that was proven before.
+pub const REPOSITORY_IDENTITY: &str = "repository.identity";
 
 /// A person's "yes, we meant that".
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

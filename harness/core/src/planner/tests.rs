@@ -61,6 +61,7 @@ fn request() -> Request {
         at: now(),
         filter: Filter::default(),
         limits: Limits { jobs: 2, ..Limits::default() },
+        proven: Vec::new(),
         control: false,
     }
 }

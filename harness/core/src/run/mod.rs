@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,7 +16,7 @@ use crate::event::{Event, Injected};
 use crate::evidence::Writer;
 use crate::finding::Finding;
 use crate::manifest::Manifest;
-use crate::memory::Baseline;
+use crate::memory::{Baseline, REPOSITORY_IDENTITY};
 use crate::plan::{Drill, DrillName, Plan};
 use crate::ports::{Inventory, Probe, Repository, Scratch};
 use crate::progress::Progress;
@@ -90,17 +90,17 @@ pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
         if bench.watch.stopped() {
             break;
         }
-        let reserved = space.reserve(drill).await?;
+        let (reserved, bytes_max) = space.reserve(drill).await?;
         let task = drill::Task {
             drill: drill.clone(),
             is_control,
             at: plan.at,
             keep: limits.keep && !is_control,
-            bytes_max: space.bytes,
+            bytes_max,
             watch: bench.watch.within(limits.timeout.map(|t| t.0)),
             lifetime: limits
                 .timeout
-                .map_or(Duration::from_secs(7 * 86_400), |t| t.0 + Duration::from_secs(3600)),
+                .map_or(Duration::from_secs(7 * 86_400), |t| t.0.saturating_add(Duration::from_secs(3600))),
             bench: bench.clone(),
         };
         running.spawn(async move {
@@ -148,11 +148,12 @@ fn report_copies(plan: &Plan, bench: &Bench) -> Result<()> {
 /// intact, and everything that was proven before is gone.
 fn stranger(plan: &Plan, copy: &CopyName, inventory: &Inventory, bench: &Bench) -> Option<Finding> {
     let seen = &inventory.facts.repository;
-    let mut drills = plan.drills.iter().filter(|d| &d.copy == copy);
-    let known = drills.find_map(|d| (bench.recall)(copy, &d.series).ok().flatten())?;
-    (inventory.readable && &known.repository != seen).then(|| {
+    let drills = plan.drills.iter().filter(|d| &d.copy == copy && inventory.readable);
+    // A baseline that cannot be read is told by the drill that needs it.
+    let mut known = drills.filter_map(|d| (bench.recall)(copy, &d.series).ok().flatten());
+    known.find(|known| &known.repository != seen).map(|known| {
         Finding::anomaly(
-            "repository.identity",
+            REPOSITORY_IDENTITY,
             "config",
             format!("the repository that was proven before, {}", short(&known.repository)),
             format!(
@@ -210,16 +211,16 @@ impl Space {
         Self { bytes, units: Arc::new(Semaphore::new(all as usize)), all }
     }
 
-    /// Waits until the bytes of `drill` fit beside the others. A drill of unknown or too large size gets
-    /// all there is, alone; what it really writes is bounded while it writes.
-    async fn reserve(&self, drill: &Drill) -> Result<Option<tokio::sync::OwnedSemaphorePermit>> {
-        if self.bytes.is_none() {
-            return Ok(None);
-        }
+    /// Waits until the bytes of `drill` fit beside the others, and says how many it may write. A drill of
+    /// unknown or too large size gets all there is, alone.
+    async fn reserve(&self, drill: &Drill) -> Result<(Option<OwnedSemaphorePermit>, Option<u64>)> {
+        let Some(bytes) = self.bytes else { return Ok((None, None)) };
         let known = drill.selection.snapshot().and_then(|s| s.bytes);
         let units = known.map_or(self.all, |b| u32::try_from(b.div_ceil(SCRATCH_UNIT)).unwrap_or(self.all));
         let units = units.clamp(1, self.all);
-        Arc::clone(&self.units).acquire_many_owned(units).await.map(Some).map_err(closed)
+        let permit = Arc::clone(&self.units).acquire_many_owned(units).await.map_err(closed)?;
+        let own = if units == self.all { bytes } else { u64::from(units) * SCRATCH_UNIT };
+        Ok((Some(permit), Some(own)))
     }
 }
 
