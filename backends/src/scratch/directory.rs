@@ -7,7 +7,7 @@
 //! expires.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -23,6 +23,10 @@ use serde::{Deserialize, Serialize};
 const PREFIX: &str = "firedrill-";
 const LABEL: &str = "label.json";
 const LABEL_SIZE_MAX: u64 = 64 << 10;
+/// What every label starts with.
+const LABEL_START: &str = "{\"firedrill_lease\":";
+/// A lease has its label long before this time passed.
+const MAKING_SECONDS: i64 = 60;
 
 /// What a lease says about itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,7 +116,9 @@ impl DirectoryScratch {
         {
             Ok(file) => file,
             // A lease whose owner died before it wrote the label holds nothing.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_bare(folder) => return Ok(None),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_bare(folder) => {
+                return Ok(self.in_the_making(folder));
+            }
             Err(e) => return Err(format!("its label cannot be read: {e}")),
         };
         if rfs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
@@ -122,11 +128,14 @@ impl DirectoryScratch {
         file.take(LABEL_SIZE_MAX)
             .read_to_string(&mut text)
             .map_err(|e| format!("its label cannot be read: {e}"))?;
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let label: Label =
-            serde_json::from_str(&text).map_err(|e| format!("its label is not one of ours: {e}"))?;
+        let label: Label = match serde_json::from_str(&text) {
+            Ok(label) => label,
+            // Cut short: its owner died while it wrote it.
+            Err(_) if LABEL_START.starts_with(&text) || text.starts_with(LABEL_START) => {
+                return Ok(self.in_the_making(folder));
+            }
+            Err(e) => return Err(format!("its label is not one of ours: {e}")),
+        };
         if label.kept && !self.kept_too {
             return Ok(Some("it was kept on purpose (sweep --kept removes it)".to_owned()));
         }
@@ -137,6 +146,16 @@ impl DirectoryScratch {
             )));
         }
         Ok(None)
+    }
+}
+
+impl DirectoryScratch {
+    /// A lease without a whole label is a leftover, unless it is so young that its owner may be about to
+    /// write one.
+    fn in_the_making(&self, folder: &Path) -> Option<String> {
+        let made = std::fs::symlink_metadata(folder).ok()?.mtime();
+        let age = self.clock.now().as_second().saturating_sub(made);
+        (age < MAKING_SECONDS).then(|| "it is being made".to_owned())
     }
 }
 
@@ -163,7 +182,9 @@ impl Scratch for DirectoryScratch {
             boot: boot_id(),
             kept: false,
         };
-        let lock = write_label(&folder, &label).map_err(attempt)?;
+        let lock = open_label(&folder).map_err(attempt)?;
+        rfs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| attempt(e.into()))?;
+        write_label(&lock, &label).map_err(attempt)?;
         let (data, work) = (folder.join("data"), folder.join("work"));
         private(&data)?;
         private(&work)?;
@@ -171,7 +192,7 @@ impl Scratch for DirectoryScratch {
         Ok(Lease::new(id, data, work, move |keep| {
             if keep {
                 let kept = Label { kept: true, ..label };
-                write_label(&folder, &kept).map_err(|e| {
+                write_label(&lock, &kept).map_err(|e| {
                     Error::new(ErrorKind::Scratch, format!("keep {}", folder.display())).from_source(&e)
                 })?;
                 drop(lock);
@@ -212,22 +233,16 @@ impl Scratch for DirectoryScratch {
     }
 }
 
-/// Writes the label and returns the lock on it. The label is written in place: it is never renamed,
-/// because the lock belongs to the file.
-fn write_label(folder: &Path, label: &Label) -> std::io::Result<File> {
-    let mut file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(folder.join(LABEL))?;
-    // A failure to lock means that the same process holds it already, through the first label.
-    let _ = rfs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+fn open_label(folder: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(folder.join(LABEL))
+}
+
+/// Writes the label in place: it is never renamed, because the lock belongs to the file.
+fn write_label(mut file: &File, label: &Label) -> std::io::Result<()> {
     let text = serde_json::to_vec(label)?;
+    file.seek(std::io::SeekFrom::Start(0))?;
     file.set_len(0)?;
-    file.write_all(&text)?;
-    Ok(file)
+    file.write_all(&text)
 }
 
 fn is_bare(folder: &Path) -> bool {

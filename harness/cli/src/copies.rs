@@ -9,6 +9,8 @@ use firedrill_backends::repository::restic::Restic;
 use firedrill_core::canary;
 use firedrill_core::config::{Config, CopyConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::finding::Finding;
+use firedrill_core::manifest::Manifest;
 use firedrill_core::ports::{Inventory, Repository};
 use firedrill_core::run::OpenCopy;
 use firedrill_core::secret::{Secret, redact_urls};
@@ -224,7 +226,7 @@ impl Repository for Closed {
         Err(Self::error())
     }
 
-    fn manifest(&self, _: &Snapshot, _: &Watch) -> Result<firedrill_core::manifest::Manifest> {
+    fn manifest(&self, _: &Snapshot, _: &Watch) -> Result<(Manifest, Vec<Finding>)> {
         Err(Self::error())
     }
 

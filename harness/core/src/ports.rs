@@ -82,8 +82,8 @@ pub trait Repository: Send + Sync {
     /// nothing can be said. May be called twice.
     fn snapshots(&self, watch: &Watch) -> Result<Inventory>;
 
-    /// What `snapshot` holds. `Err` with a finding's text when its trees are damaged.
-    fn manifest(&self, snapshot: &Snapshot, watch: &Watch) -> Result<Manifest>;
+    /// What `snapshot` holds, as far as its trees can be read, and what is wrong with them.
+    fn manifest(&self, snapshot: &Snapshot, watch: &Watch) -> Result<(Manifest, Vec<Finding>)>;
 
     /// Restores every order, each into its own lease; one result per order, in the same order. An
     /// adapter may read shared data once for all of them. `Err` means that we or the infrastructure

@@ -30,6 +30,9 @@ const SAME_FINDINGS_MAX: usize = 50;
 /// What a file is expected to be that was listed and then not found.
 const GONE_EXPECTED: &str = "a file that is listed";
 
+/// The code of the finding that a pack of the index is not there.
+const PACK_MISSING: &str = "repository.pack_missing";
+
 /// What opening found.
 pub(super) struct Opened {
     pub(super) repository: String,
@@ -149,7 +152,7 @@ pub(super) fn open(store: &Store, password: &Secret, watch: &Watch) -> Result<Op
     opened.snapshots = snapshots.files.into_iter().map(|(id, file)| snapshot(&id, &file)).collect();
     opened.snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
 
-    let (index, findings) = read_index(store, &cipher, watch)?;
+    let (index, findings) = read_settled_index(store, &cipher, watch)?;
     opened.findings.extend(findings);
     opened.catalog = Some(Catalog { cipher, index });
     Ok(opened)
@@ -257,6 +260,28 @@ fn snapshot(id: &Id, file: &SnapshotFile) -> Snapshot {
     }
 }
 
+/// Reads the index again when packs are missing and the index files have changed meanwhile: a prune that
+/// runs beside us removes old index files and packs, and says nothing about the backup.
+fn read_settled_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, Vec<Finding>)> {
+    let names = || -> Result<std::collections::BTreeSet<Id>> {
+        Ok(store.list(FileType::Index)?.into_iter().map(|(id, _)| id).collect())
+    };
+    for last in [false, true] {
+        let before = names()?;
+        let (index, findings) = read_index(store, cipher, watch)?;
+        let missing = findings.iter().any(|f| f.code == PACK_MISSING);
+        if !missing || names()? == before {
+            return Ok((index, findings));
+        }
+        if last {
+            break;
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, "read the index")
+        .because("packs and index files keep changing")
+        .advise("run restore tests while no prune runs"))
+}
+
 fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, Vec<Finding>)> {
     let files = read_all::<IndexFile>(store, cipher, FileType::Index, INDEX_MAX, watch)?;
     let listed: HashMap<Id, u32> = store.list(FileType::Pack)?.into_iter().collect();
@@ -272,7 +297,7 @@ fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, V
             let size = listed.get(&pack.id).copied();
             match (size, expected_size(pack)) {
                 (None, _) => missing.push(Finding::damage(
-                    "repository.pack_missing",
+                    PACK_MISSING,
                     name(FileType::Pack, &pack.id),
                     "a pack that the index names",
                     "no such file",

@@ -73,18 +73,18 @@ pub(super) fn unlock(store: &Store, password: &Secret, watch: &Watch) -> Result<
         ));
     }
     // A damaged key file is the last resort: if it still opens, the rest of the repository can be judged.
-    let intact = good.len();
     for key in good.into_iter().chain(damaged) {
         watch.check()?;
         if let Some(cipher) = try_key(&key, password) {
             return Ok(Unlocked { cipher: Some(cipher), findings });
         }
     }
-    if intact == 0 {
+    if !findings.is_empty() {
+        // The key that the password fits may be the one that is damaged.
         return Ok(Unlocked { cipher: None, findings });
     }
     Err(Error::new(ErrorKind::WrongPassword, "open the repository")
-        .because(match intact {
+        .because(match files.len() {
             1 => "the password does not fit its key".to_owned(),
             n => format!("the password fits none of its {n} keys"),
         })
@@ -100,7 +100,7 @@ fn parse(bytes: &[u8]) -> Result<KeyFile, String> {
     if !n.is_power_of_two() || n < 2 || r == 0 || p == 0 {
         return Err(format!("impossible scrypt parameters N={n} r={r} p={p}"));
     }
-    let memory = 128 * n.saturating_mul(r);
+    let memory = n.saturating_mul(r).saturating_mul(128);
     let cost = n.saturating_mul(r).saturating_mul(p);
     if memory > SCRYPT_MEMORY_MAX || cost > SCRYPT_COST_MAX {
         return Err(format!(

@@ -33,6 +33,7 @@ use std::time::Instant;
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::event::CopyFacts;
+use firedrill_core::finding::Finding;
 use firedrill_core::manifest::Manifest;
 use firedrill_core::ports::{Inventory, Order, Repository, Restored};
 use firedrill_core::secret::Secret;
@@ -95,17 +96,12 @@ impl Repository for Restic {
         Ok(inventory)
     }
 
-    fn manifest(&self, snapshot: &Snapshot, watch: &Watch) -> Result<Manifest> {
+    fn manifest(&self, snapshot: &Snapshot, watch: &Watch) -> Result<(Manifest, Vec<Finding>)> {
         let catalog = self.opened()?;
         let walked = tree::walk(&self.store, &catalog, snapshot, self.workers, watch)?;
-        match walked.findings.first() {
-            None => Ok(walked.manifest),
-            Some(finding) => Err(Error::new(
-                ErrorKind::Unavailable,
-                format!("read the trees of snapshot {}", snapshot.id.short()),
-            )
-            .because(format!("{}: {}", finding.location, finding.seen))),
-        }
+        let mut findings = walked.findings;
+        findings.extend(walked.copy_findings);
+        Ok((walked.manifest, findings))
     }
 
     fn restore(&self, orders: &[Order<'_>]) -> Vec<Result<Restored>> {

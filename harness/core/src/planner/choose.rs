@@ -27,11 +27,13 @@ pub(super) fn latest(planner: &Planner<'_>, sources: &[Source<'_>]) -> Vec<Order
             continue;
         }
         for (series, snapshots) in source.series.iter().flatten() {
-            let claimed = targets.iter().any(|(_, t)| t.series() == *series && planner.wants_a_host_of(t));
-            if claimed || !planner.wants_series(series) {
+            if !planner.wants_series(series) {
                 continue;
             }
-            if let Some(snapshot) = pick(planner, None, snapshots) {
+            // What hosts write that no target of this series names is drilled as well, on its own.
+            let unclaimed = |s: &&Snapshot| owner(&targets, series, s).is_none();
+            let rest: Vec<&Snapshot> = snapshots.iter().copied().filter(unclaimed).collect();
+            if let Some(snapshot) = pick(planner, None, &rest) {
                 let selection = Selection::Snapshot(snapshot.clone());
                 drills.push(planner.drill(
                     (place, source),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Phase};
-use crate::finding::Examination;
+use crate::finding::{Examination, Finding};
 use crate::plan::Drill;
 use crate::ports::{Lease, LeaseRequest, Order, Probe, Restored};
 use crate::progress::Progress;
@@ -83,7 +83,7 @@ impl Task {
                 .map_err(Stop::Drill)?;
             self.tell(Event::ControlDamaged { drill: self.drill.name.clone(), injected })?;
         }
-        let history = if self.is_control { History::default() } else { self.history(copy, snapshot) };
+        let history = if self.is_control { History::default() } else { self.history(copy, snapshot)? };
         let subject = Subject {
             drill: self.drill.clone(),
             snapshot: snapshot.clone(),
@@ -133,23 +133,43 @@ impl Task {
     }
 
     /// The past of the series. It is read outside of all phases: a real restore would not need it.
-    fn history(&self, copy: &OpenCopy, snapshot: &Snapshot) -> History {
+    fn history(&self, copy: &OpenCopy, snapshot: &Snapshot) -> Result<History, Stop> {
         let mut history = History::default();
+        let hosts = &self.drill.hosts;
+        // Where somebody named the hosts that count, what others write under the same tag says nothing.
+        let belongs = |s: &&Snapshot| {
+            self.drill.series.holds(s) && (hosts.is_empty() || hosts.contains(&s.host))
+        };
         if let Ok(inventory) = &copy.inventory {
-            history.series =
-                inventory.snapshots.iter().filter(|s| self.drill.series.holds(s)).cloned().collect();
+            history.series = inventory.snapshots.iter().filter(belongs).cloned().collect();
         }
         let earlier = history.series.iter().rev().filter(|s| (s.time, &s.id) < (snapshot.time, &snapshot.id));
         for snapshot in earlier.take(self.drill.probes.shape.history) {
-            let manifest =
-                copy.repository.manifest(snapshot, &self.watch).map(Arc::new).map_err(|e| e.chain());
+            let manifest = match copy.repository.manifest(snapshot, &self.watch) {
+                Ok((manifest, findings)) if findings.is_empty() => Ok(Arc::new(manifest)),
+                Ok((_, findings)) => {
+                    self.tell_of_earlier(snapshot, findings)?;
+                    Err("its trees are damaged".to_owned())
+                }
+                Err(error) => Err(error.chain()),
+            };
             history.earlier.push(Earlier { snapshot: snapshot.clone(), manifest });
         }
         match (self.bench.recall)(&self.drill.copy, &self.drill.series) {
             Ok(baseline) => history.baseline = baseline,
             Err(error) => history.baseline_note = Some(error.chain()),
         }
-        history
+        Ok(history)
+    }
+
+    /// Damage of an earlier snapshot is not this drill's, but the copy's.
+    fn tell_of_earlier(&self, snapshot: &Snapshot, findings: Vec<Finding>) -> Result<(), Stop> {
+        for finding in findings {
+            let location = format!("{} of snapshot {}", finding.location, snapshot.id.short());
+            let finding = Finding { location, ..finding };
+            self.tell(Event::CopyFinding { copy: self.drill.copy.clone(), finding })?;
+        }
+        Ok(())
     }
 
     fn examine(&self, subject: &Subject) -> Result<(), Stop> {
