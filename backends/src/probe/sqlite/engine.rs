@@ -144,7 +144,9 @@ impl Engine {
             ErrorCode::Unknown if text.starts_with("not authorized") => {
                 Trouble::Ours(format!("it is not a plain SELECT: {text}"))
             }
-            ErrorCode::Unknown | ErrorCode::TooBig | ErrorCode::SchemaChanged => Trouble::Unsupported(text),
+            // Values beyond our limit are within that of SQLite.
+            ErrorCode::TooBig => Trouble::Ours(text),
+            ErrorCode::Unknown | ErrorCode::SchemaChanged => Trouble::Unsupported(text),
             ErrorCode::AuthorizationForStatementDenied => {
                 Trouble::Ours(format!("it is not a plain SELECT: {text}"))
             }
