@@ -97,11 +97,12 @@ pub fn display_path(path: &[u8]) -> String {
     shown
 }
 
-/// All entries of a snapshot, parents before children, plus what was wrong while reading the list.
+/// All entries of a snapshot, parents before children.
 #[derive(Clone, Debug, Default)]
 pub struct Manifest {
     entries: Vec<Entry>,
     chunks: Vec<Chunk>,
+    incomplete: bool,
 }
 
 /// The fields of an entry other than its chunks, for [`Manifest::push`].
@@ -165,6 +166,17 @@ impl Manifest {
             read_error: entry.read_error,
             chunks: (start, self.chunks.len()),
         });
+    }
+
+    /// Says that the snapshot holds more than could be read.
+    pub fn mark_incomplete(&mut self) {
+        self.incomplete = true;
+    }
+
+    /// Whether everything that the snapshot holds is here. Where it is not, that has been found already,
+    /// and what is missing here says nothing about what was backed up.
+    pub fn is_complete(&self) -> bool {
+        !self.incomplete
     }
 
     /// All entries, parents before children.

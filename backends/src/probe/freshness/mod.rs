@@ -55,6 +55,11 @@ fn examine(subject: &Subject, examination: &mut Examination) -> Result<(), Strin
     let watch = || subject.watch.check().map_err(|e| e.chain());
     watch()?;
     series::examine(subject, examination);
+    if !subject.manifest.is_complete() {
+        // What is missing is lost in the repository, which the restore has reported.
+        examination.not_verified.push("the age of the data: some of it cannot be read".to_owned());
+        return Ok(());
+    }
     let newest = newest_data(subject, examination);
     watch()?;
     dumps::examine(subject, examination);

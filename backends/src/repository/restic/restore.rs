@@ -77,6 +77,15 @@ struct File<'m> {
     made: Mutex<bool>,
     /// Why it cannot be whole.
     lost: Mutex<Option<String>>,
+    /// That its chunks do not add up to its size, if they do not.
+    misfit: Option<String>,
+}
+
+impl File<'_> {
+    /// Why it is not whole. What is wrong with a chunk tells more than that the sum is wrong.
+    fn lost(&self) -> Option<String> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).clone().or_else(|| self.misfit.clone())
+    }
 }
 
 /// All content of a snapshot, and where each chunk of it goes.
@@ -121,9 +130,9 @@ impl<'m> Content<'m> {
                 offset += u64::from(chunk.length);
             }
             content.bytes += offset;
-            let lost: Option<String> = (offset != entry.size)
+            let misfit: Option<String> = (offset != entry.size)
                 .then(|| format!("the snapshot gives {} bytes, its content has {offset}", entry.size));
-            if chunks.is_empty() && lost.is_none() {
+            if chunks.is_empty() && misfit.is_none() {
                 // Nothing will be delivered to it.
                 content.whole.fetch_add(1, Ordering::Relaxed);
             }
@@ -131,7 +140,8 @@ impl<'m> Content<'m> {
                 entry,
                 missing: AtomicU32::new(u32::try_from(chunks.len()).unwrap_or(u32::MAX)),
                 made: Mutex::new(false),
-                lost: Mutex::new(lost),
+                lost: Mutex::new(None),
+                misfit,
             });
         }
         content
@@ -154,7 +164,7 @@ impl<'m> Content<'m> {
         }
         if file.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.writer.settle_file(open, file.entry)?;
-            if file.lost.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            if file.lost().is_none() {
                 self.whole.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -173,7 +183,7 @@ impl<'m> Content<'m> {
 
     fn lost(&self) -> Vec<Finding> {
         let lost = |file: &File<'_>| {
-            let why = file.lost.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+            let why = file.lost()?;
             let expected = format!("{} bytes of content", file.entry.size);
             Some(Finding::damage("restore.content", file.entry.display(), expected, why))
         };

@@ -140,7 +140,7 @@ impl Walk {
             }
         }
         let chunks = match kind {
-            Kind::File => node.content().map(|digest| chunk(digest, catalog)).collect(),
+            Kind::File => chunks(node, catalog),
             _ => Vec::new(),
         };
         let groups = self.inodes.len() as u64;
@@ -176,17 +176,36 @@ impl Walk {
             last = Some(entry.path.clone());
             manifest.push(entry, chunks);
         }
+        if !self.findings.is_empty() {
+            manifest.mark_incomplete();
+        }
         Walked { manifest, findings: self.findings, findings_omitted: self.findings_omitted, copy_findings }
     }
 }
 
-fn chunk(digest: Digest, catalog: &Catalog) -> Chunk {
-    let length = catalog
-        .index
-        .places(&digest)
-        .next()
-        .map_or(0, |place| place.uncompressed.unwrap_or(place.length.saturating_sub(OVERHEAD)));
-    Chunk { digest, length }
+/// The chunks of a file. One that no index knows gets the length that is missing from the size of the
+/// file, so that whatever follows it still has its place.
+fn chunks(node: &Node, catalog: &Catalog) -> Vec<Chunk> {
+    let mut unknown = None;
+    let mut known: u64 = 0;
+    let mut chunks = Vec::new();
+    for (number, digest) in node.content().enumerate() {
+        let length = catalog
+            .index
+            .places(&digest)
+            .next()
+            .map(|place| place.uncompressed.unwrap_or(place.length.saturating_sub(OVERHEAD)));
+        if length.is_none() {
+            unknown.get_or_insert(number);
+        }
+        let length = length.unwrap_or_default();
+        known = known.saturating_add(length.into());
+        chunks.push(Chunk { digest, length });
+    }
+    if let Some(chunk) = unknown.and_then(|number| chunks.get_mut(number)) {
+        chunk.length = u32::try_from(node.size.saturating_sub(known)).unwrap_or(u32::MAX);
+    }
+    chunks
 }
 
 fn folder(path: &[u8]) -> String {
