@@ -85,8 +85,7 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
         return dry_run(&args, &plan, &copies);
     }
 
-    let run = state::run_id(started, request.seed);
-    let run_folder = state::of_run(&folder, &run);
+    let (run, run_folder) = state::new_run(&folder, started, request.seed)?;
     let writer = Arc::new(Writer::create(&run_folder, Arc::new(SystemClock))?);
     sinks.report_beside(&run_folder);
     // Without a config nobody knows whether another firedrill pushes to the same groups.

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use firedrill_core::config::Config;
+use firedrill_core::error::{Error, ErrorKind, Result};
 use jiff::Timestamp;
+
+/// So many runs of one seed may start in one second.
+const SAME_MAX: u32 = 1000;
 
 /// The state folder: the argument, the config, `$XDG_STATE_HOME/firedrill`, `~/.local/state/firedrill`, or a
 /// folder beside scratch where a user has no home.
@@ -17,12 +21,25 @@ pub(crate) fn folder(argument: Option<&Path>, config: Option<&Config>) -> PathBu
         .unwrap_or_else(|| std::env::temp_dir().join("firedrill-state"))
 }
 
-/// The folder of one run.
-pub(crate) fn of_run(state: &Path, run: &str) -> PathBuf {
-    state.join("runs").join(run)
-}
-
-/// A run's id: when it started, and enough of the seed to tell two runs of one second apart.
-pub(crate) fn run_id(started: Timestamp, seed: u64) -> String {
-    format!("{}-{:04x}", started.strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff)
+/// Makes the folder of a new run. Its name, which is the run's id, says when the run started, and enough of
+/// the seed to tell two runs of one second apart; a number does where even that is the same.
+pub(crate) fn new_run(state: &Path, started: Timestamp, seed: u64) -> Result<(String, PathBuf)> {
+    let runs = state.join("runs");
+    let failed = |error: &std::io::Error| {
+        Error::new(ErrorKind::Usage, format!("make a folder for the run in {}", runs.display()))
+            .from_source(error)
+            .advise("choose a writable folder with --state")
+    };
+    std::fs::create_dir_all(&runs).map_err(|e| failed(&e))?;
+    let id = format!("{}-{:04x}", started.strftime("%Y%m%dT%H%M%SZ"), seed & 0xffff);
+    for number in 1..=SAME_MAX {
+        let id = if number == 1 { id.clone() } else { format!("{id}-{number}") };
+        let folder = runs.join(&id);
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok((id, folder)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && number < SAME_MAX => {}
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Err(failed(&std::io::ErrorKind::AlreadyExists.into()))
 }
