@@ -4,10 +4,14 @@
 
 #![expect(clippy::print_stderr, reason = "the listing of a test program may fail, and must say why")]
 
+#[path = "support/binary.rs"]
+mod binary;
 #[path = "restore/firedrill.rs"]
 mod firedrill;
 #[path = "restore/fixture.rs"]
 mod fixture;
+#[path = "support/shared.rs"]
+mod shared;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

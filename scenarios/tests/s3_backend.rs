@@ -17,9 +17,8 @@ use rustic_core::{
     RepositoryBackends, RepositoryOptions, SnapshotOptions, WriteBackend,
 };
 
-#[path = "restore/firedrill.rs"]
-#[expect(dead_code, reason = "the trials use all of it")]
-mod firedrill;
+#[path = "support/binary.rs"]
+mod binary;
 
 const KEY: &str = "firedrill";
 const SECRET: &str = "firedrill-secret";
@@ -191,8 +190,7 @@ fn what_every_restic_writes_into_a_bucket_is_proven() {
             succeeded(&fixture.restic("bucket/r", &["init", "--repository-version", version]));
             succeeded(&fixture.restic("bucket/r", &["backup", "--tag", "files", source.to_str().unwrap()]));
             let folder = |name| fixture.folder.path().join(name);
-            let drilled = firedrill::command()
-                .unwrap()
+            let drilled = Command::new(binary::binary().unwrap())
                 .args(["restore-test", "--json", "-r", &fixture.address("bucket/r"), "--state"])
                 .arg(folder("state"))
                 .arg("--scratch")

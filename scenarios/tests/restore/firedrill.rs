@@ -1,8 +1,7 @@
 //! The command under test: how it is found, what it is told, and what is read of its answers.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -90,33 +89,6 @@ fn told(output: &Output) -> String {
     format!("{}{}", text(&output.stdout), text(&output.stderr))
 }
 
-pub(crate) fn command() -> Result<Command> {
-    Ok(Command::new(binary()?))
-}
-
-/// `FIREDRILL_BIN`, or the command as it is built now: an old one would test what is no longer there.
-fn binary() -> Result<PathBuf> {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    if let Some(binary) = std::env::var_os("FIREDRILL_BIN") {
-        return Ok(binary.into());
-    }
-    if let Some(binary) = BUILT.get() {
-        return Ok(binary.clone());
-    }
-    // This program is in `deps` below the folder that commands are in.
-    let here = std::env::current_exe()?;
-    let folder = here.ancestors().nth(2).context("the test program is in a target folder")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let release = folder.file_name().is_some_and(|name| name == "release").then_some("--release");
-    let built = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "firedrill", "--bin", "firedrill"])
-        .args(release)
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .output()
-        .context("start cargo to build firedrill")?;
-    ensure!(built.status.success(), "firedrill cannot be built: {}", told(&built));
-    let binary = folder.join("firedrill");
-    let place = folder.display();
-    ensure!(binary.is_file(), "cargo built firedrill somewhere else than {place}; set FIREDRILL_BIN");
-    Ok(BUILT.get_or_init(|| binary).clone())
+fn command() -> Result<Command> {
+    Ok(Command::new(crate::binary::binary()?))
 }

@@ -1,0 +1,19 @@
+//! The command on damaged repositories and bad input.
+#![cfg(test)]
+
+#[path = "damage/anatomy.rs"]
+mod anatomy;
+#[path = "support/binary.rs"]
+mod binary;
+#[path = "damage/fixture.rs"]
+mod fixture;
+#[path = "damage/matrix.rs"]
+mod matrix;
+#[path = "damage/place.rs"]
+mod place;
+#[path = "damage/restic.rs"]
+mod restic;
+#[path = "support/shared.rs"]
+mod shared;
+#[path = "damage/vault.rs"]
+mod vault;
