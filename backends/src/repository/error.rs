@@ -265,7 +265,8 @@ fn rest_advice(trouble: Trouble) -> Option<String> {
     Some(advice.to_owned())
 }
 
-fn local_advice(trouble: Trouble) -> Option<String> {
+/// What to do about trouble with a folder.
+pub(crate) fn local_advice(trouble: Trouble) -> Option<String> {
     let advice = match trouble {
         Trouble::Denied => {
             "run as a user who may read the repository: restic writes files for their owner alone"

@@ -15,7 +15,7 @@ use rustic_backend::BackendOptions;
 use rustic_core::{BytesList, FileType, Id, ReadBackend, RusticResult, WriteBackend};
 use rustix::fs::OFlags;
 
-use super::error::{Fault, Trouble, of_io, or_rustic, to_error};
+use super::error::{Fault, Trouble, local_advice, of_io, or_rustic, to_error};
 use super::guard::{OBJECT_MAX, id_of, key_of, size_of};
 
 #[derive(Debug)]
@@ -57,7 +57,8 @@ pub(super) fn look(root: &Path) -> Result<()> {
 }
 
 fn fault(error: &io::Error) -> Fault {
-    Fault::new(of_io(error), error.to_string())
+    let trouble = of_io(error);
+    Fault { advice: local_advice(trouble), ..Fault::new(trouble, error.to_string()) }
 }
 
 /// `None` when there is nothing at that path (any more).
