@@ -131,6 +131,11 @@ impl Writer {
         })
     }
 
+    /// The time of what would be written now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Where the file is.
     pub fn path(&self) -> &Path {
         &self.path

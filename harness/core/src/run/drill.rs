@@ -133,12 +133,19 @@ impl Task {
     }
 
     /// The past of the series. It is read outside of all phases: a real restore would not need it.
+    ///
+    /// Where the run is about a moment of the past, what came after it is no part of the history; what is
+    /// dated later than now came from nowhere, and stays.
     fn history(&self, copy: &OpenCopy, snapshot: &Snapshot) -> Result<History, Stop> {
         let mut history = History::default();
+        let now = self.bench.evidence.now();
+        let came_later = |time: Timestamp| time > self.at && time <= now;
         let hosts = &self.drill.hosts;
         // Where somebody named the hosts that count, what others write under the same tag says nothing.
         let belongs = |s: &&Snapshot| {
-            self.drill.series.holds(s) && (hosts.is_empty() || hosts.contains(&s.host))
+            self.drill.series.holds(s)
+                && !came_later(s.time)
+                && (hosts.is_empty() || hosts.contains(&s.host))
         };
         if let Ok(inventory) = &copy.inventory {
             history.series = inventory.snapshots.iter().filter(belongs).cloned().collect();
@@ -156,7 +163,7 @@ impl Task {
             history.earlier.push(Earlier { snapshot: snapshot.clone(), manifest });
         }
         match (self.bench.recall)(&self.drill.copy, &self.drill.series) {
-            Ok(baseline) => history.baseline = baseline,
+            Ok(baseline) => history.baseline = baseline.filter(|b| !came_later(b.snapshot_time)),
             Err(error) => history.baseline_note = Some(error.chain()),
         }
         Ok(history)
