@@ -1,6 +1,7 @@
 //! Copies: from arguments or config to repositories that were asked what they hold.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firedrill_backends::repository::location::{Access, Environment, Location, repository_address};
@@ -144,6 +145,36 @@ fn opening(copy: &CopyConfig, env: &Environment, canary_key: Option<Secret>) -> 
     access.region = options.region.clone();
     access.path_style = options.path_style;
     Ok(Opening { location, access, password, canary_key })
+}
+
+/// Makes sure that nothing is written into a repository: a restore test leaves it as it was, whatever
+/// paths somebody types.
+pub(crate) fn keep_out<'p>(specs: &[CopySpec], places: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    let local = |spec: &CopySpec| match &spec.open {
+        Ok(Opening { location: Location::Local(path), .. }) => path.canonicalize().ok(),
+        _ => None,
+    };
+    let repositories: Vec<PathBuf> = specs.iter().filter_map(local).collect();
+    for place in places {
+        let real = place.ancestors().find_map(|folder| {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            folder.canonicalize().ok()
+        });
+        if real.is_some_and(|real| repositories.iter().any(|repository| real.starts_with(repository))) {
+            return Err(Error::new(ErrorKind::Usage, format!("write to {}", place.display()))
+                .because("it is in the repository, which is only read")
+                .advise("choose another place"));
+        }
+    }
+    Ok(())
+}
+
+/// Fails when a copy cannot be opened for a reason that a person has to change in the arguments.
+pub(crate) fn refuse_unusable(copies: &BTreeMap<CopyName, OpenCopy>) -> Result<()> {
+    let unusable = |copy: &OpenCopy| {
+        copy.inventory.as_ref().err().filter(|error| error.kind == ErrorKind::Usage).cloned()
+    };
+    copies.values().find_map(unusable).map_or(Ok(()), Err)
 }
 
 /// Opens all copies at the same time and asks what they hold.

@@ -1,7 +1,7 @@
 //! `firedrill restore-test`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,26 +71,33 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
     stop::on_signal(&watch);
     let mut request = request(&args, config.as_ref(), started)?;
     let folder = state::folder(args.state.as_deref(), config.as_ref());
-
-    let memory = Memory::open(&folder)?;
-    let mut sinks = Sinks::new(&args.sinks, config.as_ref())?;
-    sinks.preflight()?;
+    let scratch = scratch_base(&args, config.as_ref());
+    // All that can be wrong with the arguments shows before a repository is opened, which may take long.
+    let sinks = match args.dry_run {
+        true => None,
+        false => Some(ready_sinks(&args, config.as_ref(), &specs, [&folder, &scratch])?),
+    };
 
     let locations: Vec<_> = specs.iter().map(|s| (s.name.clone(), s.location.clone())).collect();
     let opening = watch.within(request.limits.timeout.map(|t| t.0));
     let copies = Arc::new(copies::open(specs, &opening).await);
-    request.proven = proven(&memory);
-    let plan = plan(&args, config.as_ref(), &locations, &copies, &request)?;
-    if args.dry_run {
-        return dry_run(&args, &plan, &copies);
+    if config.is_none() {
+        // With a config the other copies are drilled all the same; here there is no other.
+        copies::refuse_unusable(&copies)?;
     }
+    if folder.is_dir() {
+        request.proven = proven(&Memory::open(&folder)?);
+    }
+    let plan = plan(&args, config.as_ref(), &locations, &copies, &request)?;
+    let Some(mut sinks) = sinks else { return dry_run(&args, &plan, &copies) };
 
+    let memory = Memory::open(&folder)?;
     let (run, run_folder) = state::new_run(&folder, started, request.seed)?;
     let writer = Arc::new(Writer::create(&run_folder, Arc::new(SystemClock))?);
     sinks.report_beside(&run_folder);
     // Without a config nobody knows whether another firedrill pushes to the same groups.
     sinks.covers_everything(config.is_some() && covers_everything(&args));
-    let bench = bench(&args, config.as_ref(), &run, &copies, &writer, &memory, &sinks, &watch);
+    let bench = bench(scratch, &run, &copies, &writer, &memory, &sinks, &watch);
 
     let sinks = Arc::new(Mutex::new(sinks));
     let listening = Arc::clone(&sinks);
@@ -107,12 +114,23 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
         complain(&error);
     }
     let judgement = verdicts::judged(&run_folder)?;
-    // What was the latest at another time is not what the next run is compared with.
-    if args.at.is_none() {
-        remember(&run_folder, &judgement, &memory);
-    }
+    remember(&run_folder, &judgement, &memory);
     let mut sinks = sinks.lock().unwrap_or_else(PoisonError::into_inner);
     Ok(sinks.finish(&judgement))
+}
+
+/// Sinks that can be written to, after a look at where this run is going to write.
+fn ready_sinks(
+    args: &RestoreTestArgs,
+    config: Option<&Config>,
+    specs: &[CopySpec],
+    places: [&Path; 2],
+) -> Result<Sinks> {
+    let mut sinks = Sinks::new(&args.sinks, config)?;
+    copies::keep_out(specs, sinks.files().iter().map(PathBuf::as_path).chain(places))?;
+    sinks.covers_everything(covers_everything(args));
+    sinks.preflight()?;
+    Ok(sinks)
 }
 
 fn request(args: &RestoreTestArgs, config: Option<&Config>, now: Timestamp) -> Result<Request> {
@@ -234,10 +252,15 @@ fn covers_everything(args: &RestoreTestArgs) -> bool {
         && args.at.is_none()
 }
 
-#[expect(clippy::too_many_arguments, reason = "this is where everything is wired together")]
+fn scratch_base(args: &RestoreTestArgs, config: Option<&Config>) -> PathBuf {
+    args.scratch
+        .clone()
+        .or_else(|| config.and_then(|c| c.restore_test.scratch.clone()))
+        .unwrap_or_else(DirectoryScratch::default_base)
+}
+
 fn bench(
-    args: &RestoreTestArgs,
-    config: Option<&Config>,
+    scratch: PathBuf,
     run: &str,
     copies: &Arc<BTreeMap<CopyName, OpenCopy>>,
     writer: &Arc<Writer>,
@@ -245,12 +268,7 @@ fn bench(
     sinks: &Sinks,
     watch: &Watch,
 ) -> Bench {
-    let base = args
-        .scratch
-        .clone()
-        .or_else(|| config.and_then(|c| c.restore_test.scratch.clone()))
-        .unwrap_or_else(DirectoryScratch::default_base);
-    let scratch = DirectoryScratch::new(base, Arc::new(SystemClock));
+    let scratch = DirectoryScratch::new(scratch, Arc::new(SystemClock));
     // What an earlier run left behind would take the space that this one needs.
     match scratch.sweep() {
         Ok(swept) if !swept.removed.is_empty() => {
@@ -276,13 +294,20 @@ fn bench(
 
 /// Keeps what was proven. A failure is told and changes nothing about the verdict.
 fn remember(run_folder: &Path, judgement: &firedrill_core::judge::Judgement, memory: &Memory) {
-    match evidence::read(run_folder) {
-        // One that cannot be kept must not cost the others their memory.
-        Ok(evidence) => learn(&evidence, judgement)
-            .iter()
-            .filter_map(|baseline| memory.put(baseline).err())
-            .for_each(|error| complain(&error)),
-        Err(error) => complain(&error),
+    let evidence = match evidence::read(run_folder) {
+        Ok(evidence) => evidence,
+        Err(error) => return complain(&error),
+    };
+    for baseline in learn(&evidence, judgement) {
+        // A drill of an older state (`--at`) teaches nothing that is not known. What cannot be kept must not
+        // cost the others their memory.
+        let kept = match memory.get(&baseline.copy, &baseline.series) {
+            Ok(Some(known)) if !baseline.supersedes(&known) => Ok(()),
+            _ => memory.put(&baseline),
+        };
+        if let Err(error) = kept {
+            complain(&error);
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sinks: from arguments and config to where results go.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use firedrill_core::config::{Config, Pushgateway as PushgatewayConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
@@ -29,6 +29,7 @@ pub(crate) struct Sinks {
     others: Vec<Box<dyn Sink>>,
     textfile: Option<Textfile>,
     pushgateway: Option<PushgatewayOptions>,
+    files: Vec<PathBuf>,
 }
 
 impl Sinks {
@@ -40,16 +41,20 @@ impl Sinks {
         if args.json {
             others.push(Box::new(Json::to_stdout()));
         }
-        if let Some(file) = args.json_file.clone().or(configured.json) {
+        let json = args.json_file.clone().or(configured.json);
+        if let Some(file) = &json {
             others.push(Box::new(Json::to_file(file)));
         }
-        if let Some(file) = args.junit.clone().or(configured.junit) {
+        let junit = args.junit.clone().or(configured.junit);
+        if let Some(file) = &junit {
             others.push(Box::new(Junit::to_file(file)));
         }
-        if let Some(file) = args.html.clone().or(configured.html) {
+        let html = args.html.clone().or(configured.html);
+        if let Some(file) = &html {
             others.push(Box::new(Html::to_file(file)));
         }
         let textfile = args.prometheus_file.clone().or(configured.prometheus_file);
+        let files = [json, junit, html, textfile.clone()].into_iter().flatten().collect();
         let pushgateway = match &args.pushgateway {
             Some(url) => Some(PushgatewayOptions::new(url)),
             None => configured.pushgateway.as_ref().map(pushgateway).transpose()?,
@@ -59,6 +64,7 @@ impl Sinks {
             others,
             textfile: textfile.map(|file| Textfile::new(file, ReferenceStatus::Gauge)),
             pushgateway,
+            files,
         })
     }
 
@@ -76,6 +82,11 @@ impl Sinks {
         if let Some(options) = &mut self.pushgateway {
             options.prune = everything;
         }
+    }
+
+    /// The files that sinks will write.
+    pub(crate) fn files(&self) -> &[PathBuf] {
+        &self.files
     }
 
     /// Checks every sink before anything is restored.
