@@ -61,7 +61,7 @@ fn make(root: &Path, now: Timestamp) -> Result<()> {
     // restic waits for the disk after each file.
     let work = place::folder()?;
     fill(work.path(), now)?;
-    std::fs::remove_dir(root)?;
+    fs::remove_dir(root)?;
     copy_repository(work.path(), root)
 }
 

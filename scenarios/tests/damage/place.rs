@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -119,6 +118,27 @@ impl Run<'_> {
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(name, value);
         self
+    }
+
+    /// Without the powers of root to look past permissions; `None`, after saying so, where that cannot be
+    /// taken away.
+    pub(crate) fn unprivileged(mut self) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Some(self);
+        }
+        const LESS: [&str; 2] =
+            ["--bounding-set=-dac_override,-dac_read_search", "--inh-caps=-dac_override,-dac_read_search"];
+        if !Command::new("setpriv").args(LESS).arg("true").output().is_ok_and(|o| o.status.success()) {
+            crate::restic::skip("setpriv cannot take powers from root: permissions are not tested");
+            return None;
+        }
+        let mut command = Command::new("setpriv");
+        command.env_clear().args(LESS).arg(self.command.get_program()).args(self.command.get_args());
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.place.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
+        Some(self)
     }
 
     /// Nothing may contain this.
