@@ -65,6 +65,8 @@ pub(super) struct Pack {
     pub(super) id: Id,
     /// Size in the listing; `None`: it is not there.
     pub(super) listed: Option<u32>,
+    /// Whether that is the size by the index.
+    pub(super) fits: bool,
 }
 
 /// All blobs.
@@ -89,7 +91,8 @@ impl Index {
 
     fn add(&mut self, pack: &IndexPack, listed: Option<u32>) {
         let number = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
-        self.packs.push(Pack { id: *pack.id, listed });
+        let fits = listed.is_some_and(|size| u64::from(size) == expected_size(pack));
+        self.packs.push(Pack { id: *pack.id, listed, fits });
         for blob in &pack.blobs {
             let place = Place {
                 pack: number,
