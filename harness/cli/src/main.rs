@@ -16,11 +16,11 @@ use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use firedrill_core::error::{Error, ErrorKind};
+use firedrill_core::verdict::Exit;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
-use firedrill_core::error::{Error, ErrorKind};
-use firedrill_core::verdict::Exit;
 
 use args::{Cli, Command};
 

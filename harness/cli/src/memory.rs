@@ -17,9 +17,12 @@ pub(crate) fn accept(args: &AcceptArgs) -> Result<Exit> {
     let folder = match args.state.clone().or_else(|| state_of(&args.run)) {
         Some(folder) => folder,
         None => {
-            return Err(Error::new(ErrorKind::Usage, format!("find the state folder of {}", args.run.display()))
-                .because("the run does not lie in one")
-                .advise("name it with --state"));
+            return Err(Error::new(
+                ErrorKind::Usage,
+                format!("find the state folder of {}", args.run.display()),
+            )
+            .because("the run does not lie in one")
+            .advise("name it with --state"));
         }
     };
     let baseline =

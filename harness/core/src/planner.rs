@@ -330,12 +330,15 @@ impl<'r> Planner<'r> {
 /// miss it.
 fn vanished(planner: &Planner<'_>, sources: &[Source<'_>], drills: &mut Vec<Ordered>) {
     let filter = planner.filter();
-    let everything = Filter { all_snapshots: filter.all_snapshots, copies: filter.copies.clone(), ..Filter::default() };
+    let everything =
+        Filter { all_snapshots: filter.all_snapshots, copies: filter.copies.clone(), ..Filter::default() };
     if *filter != everything {
         return;
     }
     for (copy, series) in &planner.request.proven {
-        let Some((place, source)) = sources.iter().enumerate().find(|(_, s)| &s.name == copy) else { continue };
+        let Some((place, source)) = sources.iter().enumerate().find(|(_, s)| &s.name == copy) else {
+            continue;
+        };
         let gone = source.series.as_ref().is_some_and(|held| !held.contains_key(series));
         let planned = drills.iter().any(|d| d.copy == place && &d.drill.series == series);
         if gone && !planned {

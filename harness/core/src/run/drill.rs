@@ -143,9 +143,7 @@ impl Task {
         let hosts = &self.drill.hosts;
         // Where somebody named the hosts that count, what others write under the same tag says nothing.
         let belongs = |s: &&Snapshot| {
-            self.drill.series.holds(s)
-                && !came_later(s.time)
-                && (hosts.is_empty() || hosts.contains(&s.host))
+            self.drill.series.holds(s) && !came_later(s.time) && (hosts.is_empty() || hosts.contains(&s.host))
         };
         if let Ok(inventory) = &copy.inventory {
             history.series = inventory.snapshots.iter().filter(belongs).cloned().collect();
