@@ -10,7 +10,7 @@ use firedrill_core::secret::Secret;
 use firedrill_core::snapshot::{Snapshot, SnapshotId};
 use firedrill_core::watch::Watch;
 use jiff::Timestamp;
-use rustic_core::repofile::{ConfigFile, IndexFile, IndexPack, SnapshotFile};
+use rustic_core::repofile::{BlobType, ConfigFile, IndexBlob, IndexFile, IndexPack, SnapshotFile};
 use rustic_core::{FileType, Id};
 use serde::de::DeserializeOwned;
 
@@ -24,6 +24,8 @@ const READERS: usize = 8;
 const SNAPSHOT_MAX: u64 = 64 << 20;
 /// A larger index is damaged or hostile; restic writes about 8 MiB.
 const INDEX_MAX: u64 = 1 << 30;
+/// Further places of one blob that are kept. Only a hostile index names more.
+const PLACES_MAX: usize = 100;
 /// Findings of one kind about a whole repository; the rest is counted in one more.
 const SAME_FINDINGS_MAX: usize = 50;
 
@@ -49,7 +51,7 @@ pub(super) struct Catalog {
 }
 
 /// Where a blob is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     /// Position in [`Index::packs`].
     pub(super) pack: u32,
@@ -58,6 +60,8 @@ pub(super) struct Place {
     pub(super) length: u32,
     /// Length of the plain content when it is compressed.
     pub(super) uncompressed: Option<u32>,
+    /// Whether it is a tree. restic looks for data among data only, and for trees among trees.
+    pub(super) tree: bool,
 }
 
 /// One pack as the index describes it, beside what is really there.
@@ -90,24 +94,56 @@ impl Index {
     }
 
     fn add(&mut self, pack: &IndexPack, listed: Option<u32>) {
-        let number = u32::try_from(self.packs.len()).unwrap_or(u32::MAX);
+        let number = self.next();
         let fits = listed.is_some_and(|size| u64::from(size) == expected_size(pack));
         self.packs.push(Pack { id: *pack.id, listed, fits });
         for blob in &pack.blobs {
-            let place = Place {
-                pack: number,
-                offset: blob.location.offset,
-                length: blob.location.length,
-                uncompressed: blob.location.uncompressed_length.map(std::num::NonZeroU32::get),
-            };
-            let digest = digest(&blob.id);
-            match self.places.entry(digest) {
-                Entry::Vacant(free) => {
-                    free.insert(place);
-                }
-                Entry::Occupied(_) => self.more.entry(digest).or_default().push(place),
+            self.store(digest(&blob.id), place(number, blob));
+        }
+    }
+
+    /// Adds what `pack`, which is known as `number`, is said to hold here and was not said before. `false`
+    /// when it contradicts what was said.
+    fn add_again(&mut self, number: u32, pack: &IndexPack) -> bool {
+        let mut agrees = true;
+        for blob in &pack.blobs {
+            let (digest, place) = (digest(&blob.id), place(number, blob));
+            let known: Vec<_> = self.places(&digest).filter(|known| known.pack == number).collect();
+            if !known.contains(&place) {
+                agrees &= known.is_empty();
+                self.store(digest, place);
             }
         }
+        agrees
+    }
+
+    fn store(&mut self, digest: Digest, place: Place) {
+        match self.places.entry(digest) {
+            Entry::Vacant(free) => {
+                free.insert(place);
+            }
+            Entry::Occupied(_) => {
+                let more = self.more.entry(digest).or_default();
+                if more.len() < PLACES_MAX {
+                    more.push(place);
+                }
+            }
+        }
+    }
+
+    /// The number of the next pack.
+    fn next(&self) -> u32 {
+        u32::try_from(self.packs.len()).unwrap_or(u32::MAX)
+    }
+}
+
+fn place(pack: u32, blob: &IndexBlob) -> Place {
+    Place {
+        pack,
+        offset: blob.location.offset,
+        length: blob.location.length,
+        uncompressed: blob.location.uncompressed_length.map(std::num::NonZeroU32::get),
+        tree: blob.tpe == BlobType::Tree,
     }
 }
 
@@ -174,8 +210,7 @@ fn nothing_there(store: &Store) -> Result<bool> {
 
 /// Reads the config; `false` when it is damaged.
 fn read_config(store: &Store, cipher: &Cipher, opened: &mut Opened) -> Result<bool> {
-    let bytes = store.read(FileType::Config, &Id::default())?;
-    let parsed = cipher.decrypt(&bytes).and_then(|plain| {
+    let parsed = store.read_config()?.and_then(|bytes| cipher.decrypt(&bytes)).and_then(|plain| {
         serde_json::from_slice::<ConfigFile>(&plain).map_err(|e| format!("not a config: {e}"))
     });
     match parsed {
@@ -290,13 +325,19 @@ fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, V
     let listed: HashMap<Id, u32> = store.list(FileType::Pack)?.into_iter().collect();
     let mut findings = files.findings;
     let mut missing = Vec::new();
-    let mut seen = std::collections::HashSet::new();
+    let mut contradictions = Vec::new();
+    let mut seen: HashMap<Id, u32> = HashMap::new();
     let mut index = Index::default();
-    for (_, file) in &files.files {
+    for (id, file) in &files.files {
+        let mut contradicts = None;
         for pack in &file.packs {
-            if !seen.insert(*pack.id) {
+            if let Some(number) = seen.get(&pack.id) {
+                if !index.add_again(*number, pack) {
+                    contradicts.get_or_insert(pack.id);
+                }
                 continue;
             }
+            seen.insert(*pack.id, index.next());
             let size = listed.get(&pack.id).copied();
             match (size, expected_size(pack)) {
                 (None, _) => missing.push(Finding::damage(
@@ -315,16 +356,26 @@ fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, V
             }
             index.add(pack, size);
         }
+        if let Some(pack) = contradicts {
+            contradictions.push(Finding::damage(
+                "repository.index",
+                name(FileType::Index, id),
+                "what other index files say of the same packs",
+                format!("other places for what is in {}", name(FileType::Pack, &pack)),
+            ));
+        }
     }
     // Packs that are marked for deletion still serve while they are there; nobody promised that they are.
     for pack in files.files.iter().flat_map(|(_, file)| &file.packs_to_delete) {
         if let Some(size) = listed.get(&pack.id)
-            && seen.insert(*pack.id)
+            && !seen.contains_key(&pack.id)
         {
+            seen.insert(*pack.id, index.next());
             index.add(pack, Some(*size));
         }
     }
     findings.extend(bounded(missing));
+    findings.extend(bounded(contradictions));
     Ok((index, findings))
 }
 

@@ -66,6 +66,8 @@ impl<F: Fn(&Digest, Result<&[u8], &str>) -> Result<()> + Sync> Deliver for F {
 pub(super) struct Fetch<'a> {
     pub(super) store: &'a Store,
     pub(super) catalog: &'a Catalog,
+    /// Whether trees are wanted, and not data.
+    pub(super) trees: bool,
     pub(super) workers: usize,
     pub(super) watch: &'a Watch,
     pub(super) times: &'a Times,
@@ -138,6 +140,10 @@ impl Fetch<'_> {
             return Err("the index names no pack".to_owned());
         };
         let pack = name(FileType::Pack, id);
+        if place.tree != self.trees {
+            let called = if place.tree { "a tree" } else { "data" };
+            return Err(format!("the index calls it {called} in {pack}"));
+        }
         let Some(listed) = *listed else { return Err(format!("{pack} is missing")) };
         if place.length < OVERHEAD
             || place.length > BLOB_MAX

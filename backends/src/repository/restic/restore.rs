@@ -39,7 +39,7 @@ pub(super) fn restore(
     }
     let content = Content::plan(&manifest, &writer, order);
     order.progress.expect(content.bytes);
-    let fetch = Fetch { store, catalog, workers, watch: &order.watch, times: &times };
+    let fetch = Fetch { store, catalog, trees: false, workers, watch: &order.watch, times: &times };
     let mut copy_findings = walked.copy_findings;
     copy_findings.extend(fetch.run(&content.wanted, &content)?);
     finish(&manifest, &writer, order)?;

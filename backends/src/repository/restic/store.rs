@@ -54,11 +54,17 @@ impl Store {
         })
     }
 
-    /// A whole file, without any check.
-    pub(super) fn read(&self, kind: FileType, id: &Id) -> Result<Bytes> {
-        let bytes = self.backend.read_full(kind, id).map_err(|e| unavailable(kind, id, &e))?;
-        self.count(bytes.len());
-        Ok(bytes)
+    /// The config, whose name tells nothing about its content; or what is in its place.
+    pub(super) fn read_config(&self) -> Result<Result<Bytes, String>> {
+        let id = Id::default();
+        match self.backend.read_full(FileType::Config, &id) {
+            Ok(bytes) => {
+                self.count(bytes.len());
+                Ok(Ok(bytes))
+            }
+            Err(error) if trouble(&error).is_about_content() => Ok(Err(why(&error))),
+            Err(error) => Err(unavailable(FileType::Config, &id, &error)),
+        }
     }
 
     /// A whole file of `size` bytes whose name must be the hash of its content. A mismatch is read

@@ -52,7 +52,7 @@ pub(super) fn walk(
     watch: &Watch,
 ) -> Result<Walked> {
     let times = Times::default();
-    let fetch = Fetch { store, catalog, workers, watch, times: &times };
+    let fetch = Fetch { store, catalog, trees: true, workers, watch, times: &times };
     let mut root = [0; 32];
     hex::decode_to_slice(&snapshot.tree, &mut root).map_err(|_| {
         Error::new(ErrorKind::Internal, "read the snapshot")
