@@ -7,6 +7,8 @@ mod anatomy;
 mod binary;
 #[path = "damage/fixture.rs"]
 mod fixture;
+#[path = "damage/forged.rs"]
+mod forged;
 #[path = "damage/input.rs"]
 mod input;
 #[path = "damage/matrix.rs"]

@@ -80,6 +80,38 @@ impl Anatomy {
         Ok(&self.nth(tag, age)?.id)
     }
 
+    /// The blobs of a file in the newest snapshot of `tag`.
+    pub(crate) fn blobs(&self, tag: &str, path: &str) -> Result<Vec<String>> {
+        let file = self.nth(tag, 0)?.files.iter().find(|(name, _)| name == path);
+        let (_, blobs) = file.with_context(|| format!("{tag} has no {path}"))?;
+        Ok(blobs.iter().map(|blob| blob.to_hex().to_string()).collect())
+    }
+
+    /// The pack that holds a file of the newest snapshot of `tag`, and the index file that knows it.
+    pub(crate) fn needed(&self, tag: &str, path: &str) -> Result<[PathBuf; 2]> {
+        let file = self.nth(tag, 0)?.files.iter().find(|(name, _)| name == path);
+        let blob =
+            file.and_then(|(_, blobs)| blobs.first()).with_context(|| format!("{tag} has no {path}"))?;
+        let spot = self.spots.get(blob).and_then(|spots| spots.first()).context("every blob is somewhere")?;
+        Ok([spot.pack.clone(), spot.index.clone()])
+    }
+
+    /// A pack that the oldest snapshot of `tag` needs and the newest ones of all tags do not.
+    pub(crate) fn old_pack(&self, tag: &str) -> Result<PathBuf> {
+        let pack = |blob: &Id| self.spots.get(blob).and_then(|spots| spots.first()).map(|spot| &spot.pack);
+        let packs = |snapshot: &Snapshot| -> BTreeSet<PathBuf> {
+            let trees = snapshot.folders.iter().map(|(_, tree)| tree);
+            let data = snapshot.files.iter().flat_map(|(_, blobs)| blobs);
+            trees.chain(data).filter_map(pack).cloned().collect()
+        };
+        let mut newest = BTreeSet::new();
+        for series in self.series.values() {
+            newest.extend(series.last().map(packs).unwrap_or_default());
+        }
+        let oldest = self.series.get(tag).and_then(|all| all.first()).map(packs).unwrap_or_default();
+        oldest.difference(&newest).next().cloned().context("there is a pack of the past")
+    }
+
     /// What has to be found in the newest snapshot of `tag` in the damaged copy at `root`, and how many
     /// files come back whole.
     pub(crate) fn expected(&self, root: &Path, tag: &str) -> Result<(Expected, u64)> {

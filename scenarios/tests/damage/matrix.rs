@@ -117,7 +117,12 @@ fn try_row(row: Row, memory: bool, repository: &Path, anatomy: &Anatomy) -> Resu
     let operator = damage::named(row.damage)?;
     // The other tags have no pack whose layout another one has.
     let tag = if row.damage == "packs-swapped" { "twins" } else { "alpha" };
-    let guard = operator.apply_to(&place.repository(), PASSWORD, 11, tag)?;
+    let guard = operator.apply_to(
+        &place.repository(),
+        PASSWORD,
+        std::env::var("SEED").unwrap_or("11".into()).parse()?,
+        tag,
+    )?;
     let hits = guard.hits();
     let touched: Vec<String> =
         guard.touched().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();

@@ -14,7 +14,7 @@ use firedrill_core::verdict::Verdict;
 use firedrill_scenarios::fleet::copy_repository;
 
 use crate::binary::binary;
-use crate::fixture::PASSWORD;
+use crate::fixture::{PASSWORD, TAGS};
 
 /// No run may take longer, whatever the input.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -179,10 +179,12 @@ impl Run<'_> {
         let (Ok(stdout), Ok(stderr)) = (text(out), text(err)) else { bail!("a pipe could not be read") };
         let mut new_runs = self.place.runs()?;
         new_runs.retain(|run| !runs_before.contains(run));
+        let run = new_runs.pop();
         let answer = Answer {
             code: status.code().ok_or_else(|| anyhow!("killed: {status}\n{stderr}"))?,
             judgement: serde_json::from_str(&stdout).ok(),
-            run: new_runs.pop(),
+            html: run.as_ref().and_then(|run| fs::read_to_string(run.join("report.html")).ok()),
+            run,
             stdout,
             stderr,
         };
@@ -240,6 +242,8 @@ pub(crate) struct Answer {
     pub(crate) judgement: Option<Judgement>,
     /// The folder with the evidence of this run, if there is one.
     pub(crate) run: Option<PathBuf>,
+    /// The report beside the evidence.
+    pub(crate) html: Option<String>,
 }
 
 impl Answer {
@@ -284,6 +288,11 @@ impl Answer {
         let clean = drill.findings.is_empty() && drill.errors.is_empty() && drill.reasons.is_empty();
         ensure!(drill.verdict == Verdict::Verified && clean, "{tag} is not verified: {}", self.told());
         Ok(drill)
+    }
+
+    /// Fails unless the latest snapshot of every tag of the fixture is verified.
+    pub(crate) fn all_verified(&self) -> Result<()> {
+        TAGS.iter().try_for_each(|tag| self.verified(tag).map(drop))
     }
 }
 

@@ -3,12 +3,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use aes256ctr_poly1305aes::aead::AeadInPlace as _;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key};
 use anyhow::{Context as _, Result, anyhow};
-use rustic_core::repofile::{KeyFile, MasterKey};
-use serde::Serialize;
+use rustic_backend::LocalBackend;
+use rustic_core::repofile::{IndexFile, KeyFile, MasterKey};
+use rustic_core::{Credentials, Repository, RepositoryBackends, RepositoryOptions};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 /// Bytes of the initialisation vector in front of an encrypted unit, and of the code at its end.
@@ -56,7 +59,7 @@ impl Vault {
     }
 
     /// Encrypts `value` as JSON and writes it under the name that fits. Returns the path.
-    pub(crate) fn put_sealed(&self, folder: &str, value: &impl Serialize) -> Result<PathBuf> {
+    pub(crate) fn put_sealed(&self, folder: &str, value: &Value) -> Result<PathBuf> {
         self.put(folder, &self.seal(&serde_json::to_vec(value)?)?)
     }
 
@@ -65,9 +68,19 @@ impl Vault {
         seal(&self.cipher(), plain)
     }
 
-    /// The plain content of an encrypted file, as it is: it may be compressed.
-    pub(crate) fn read(&self, path: &str) -> Result<Vec<u8>> {
-        unseal(&self.cipher(), &fs::read(self.repository.join(path))?)
+    /// All index files, as JSON.
+    pub(crate) fn indexes(&self) -> Result<Vec<(PathBuf, Value)>> {
+        let text = self.repository.to_str().context("a path in UTF-8")?;
+        let backends = RepositoryBackends::new(Arc::new(LocalBackend::new(text, [])?), None);
+        let repository = Repository::new(&RepositoryOptions::default(), &backends)?
+            .open(&Credentials::Masterkey(self.master.clone()))?;
+        let mut indexes = Vec::new();
+        for file in repository.stream_files::<IndexFile>()? {
+            let (id, file) = file?;
+            let path = self.repository.join("index").join(id.to_hex().as_str());
+            indexes.push((path, serde_json::to_value(&file)?));
+        }
+        Ok(indexes)
     }
 
     fn cipher(&self) -> Aes256CtrPoly1305Aes {
