@@ -22,10 +22,14 @@ use super::{key, pool};
 const READERS: usize = 8;
 /// A larger snapshot or config is damaged or hostile.
 const SNAPSHOT_MAX: u64 = 64 << 20;
-/// A larger index is damaged or hostile; restic writes about 8 MiB.
-const INDEX_MAX: u64 = 1 << 30;
 /// Further places of one blob that are kept. Only a hostile index names more.
 const PLACES_MAX: usize = 100;
+/// A larger index is damaged or hostile; restic writes about 20 MiB at most.
+const INDEX_MAX: u64 = 256 << 20;
+/// Up to this size a file may have been compressed to nothing.
+const UNPACKED_FREE: u64 = 16 << 20;
+/// Larger ones hold ids and paths, which do not shrink more than this.
+const UNPACKED_RATIO_MAX: u64 = 32;
 /// Findings of one kind about a whole repository; the rest is counted in one more.
 const SAME_FINDINGS_MAX: usize = 50;
 
@@ -255,6 +259,8 @@ fn read_all<T: DeserializeOwned + Send>(
                 return Ok(Err(Finding::damage(code, name(kind, id), "content that fits its name", seen)));
             }
         };
+        let limit = limit.min(UNPACKED_FREE + UNPACKED_RATIO_MAX * u64::from(*size));
+        let _room = store.gate().enter(limit, watch)?;
         let parsed =
             cipher.decrypt(&bytes).and_then(|plain| unpack(plain, limit)).and_then(|json| parse(&json));
         Ok(match parsed {

@@ -26,6 +26,10 @@ const GAP_MAX: u32 = 256 << 10;
 const WHOLE_MAX: u32 = 32 << 20;
 /// No real blob is larger: restic's chunks end at 8 MiB, and trees of a million entries below this.
 const BLOB_MAX: u32 = 1 << 30;
+/// Up to this size a blob may have been compressed to nothing: it may be all zeros.
+const UNPACKED_FREE: u64 = 128 << 20;
+/// Larger blobs are trees, which hold names, times and ids: they do not shrink more than this.
+const UNPACKED_RATIO_MAX: u64 = 256;
 
 /// Time spent by all threads together.
 #[derive(Default)]
@@ -145,11 +149,12 @@ impl Fetch<'_> {
             return Err(format!("the index calls it {called} in {pack}"));
         }
         let Some(listed) = *listed else { return Err(format!("{pack} is missing")) };
-        if place.length < OVERHEAD
-            || place.length > BLOB_MAX
-            || place.uncompressed.is_some_and(|n| n > BLOB_MAX)
-        {
-            return Err(format!("the index gives it an impossible length in {pack}"));
+        if !possible(place) {
+            let unpacked = place.uncompressed.map(|n| format!(" and {n} unpacked")).unwrap_or_default();
+            return Err(format!(
+                "the index gives it an impossible length in {pack}: {} bytes{unpacked}",
+                place.length
+            ));
         }
         if u64::from(place.offset) + u64::from(place.length) > u64::from(listed) {
             return Err(format!("{pack} is cut short: it has {listed} bytes and the blob ends beyond"));
@@ -159,6 +164,9 @@ impl Fetch<'_> {
 
     fn job(&self, job: &Job, deliver: &impl Deliver) -> Result<Option<Finding>> {
         let Some(pack) = self.catalog.index.packs.get(job.pack as usize) else { return Ok(None) };
+        let largest = job.blobs.iter().map(|(place, _)| unpacked(*place) + u64::from(place.length)).max();
+        let memory = u64::from(job.length) + largest.unwrap_or_default();
+        let _room = self.store.gate().enter(memory, self.watch)?;
         let start = Instant::now();
         let bytes = match self.store.read_pack(&pack.id, job.offset, job.length) {
             Ok(bytes) => bytes,
@@ -247,6 +255,17 @@ impl Fetch<'_> {
         }
         Ok(content)
     }
+}
+
+/// How large the content of a blob is.
+fn unpacked(place: Place) -> u64 {
+    u64::from(place.uncompressed.unwrap_or(place.length.saturating_sub(OVERHEAD)))
+}
+
+/// Whether a real blob can have the lengths that the index gives it.
+fn possible(place: Place) -> bool {
+    let most = UNPACKED_FREE + UNPACKED_RATIO_MAX * u64::from(place.length);
+    (OVERHEAD..=BLOB_MAX).contains(&place.length) && unpacked(place) <= most.min(u64::from(BLOB_MAX))
 }
 
 /// Cuts the wanted blobs of one pack into reads.

@@ -11,8 +11,8 @@
 //! | `key` | finds the master key; bounds hostile key files |
 //! | `crypto` | decrypts and decompresses |
 //! | `catalog` | config, snapshots and index: what is known before any restore |
-//! | `node`, `tree` | tree blobs to a manifest |
-//! | `fetch` | blobs from packs, in parallel, each verified |
+//! | `node`, `listing`, `tree` | tree blobs to a manifest |
+//! | `fetch`, `gate` | blobs from packs, in parallel and in bounded memory, each verified |
 //! | `restore`, `writer` | blobs to files in a lease |
 //!
 //! Format: <https://github.com/restic/restic/blob/master/doc/design.rst>.
@@ -20,7 +20,9 @@
 mod catalog;
 mod crypto;
 mod fetch;
+mod gate;
 mod key;
+mod listing;
 mod node;
 mod pool;
 mod restore;

@@ -9,12 +9,10 @@ use firedrill_core::manifest::{Attribute, Digest, Kind};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de};
 
-/// A tree blob.
-#[derive(Deserialize)]
-pub(super) struct Tree {
-    #[serde(default, deserialize_with = "null_as_default")]
-    pub(super) nodes: Vec<Node>,
-}
+/// No name is longer, however it is quoted.
+const NAME_LENGTH_MAX: usize = 32 << 10;
+/// Linux takes no longer target of a symbolic link.
+const LINK_TARGET_MAX: usize = 4095;
 
 /// One entry of a tree.
 #[derive(Deserialize)]
@@ -87,6 +85,9 @@ fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>,
 impl Node {
     /// The name, unquoted, if it can be the name of one directory entry.
     pub(super) fn file_name(&self) -> Result<Vec<u8>, String> {
+        if self.name.len() > NAME_LENGTH_MAX {
+            return Err(format!("a name of {} bytes", self.name.len()));
+        }
         let name = unquote(&self.name)
             .ok_or_else(|| format!("the name {:?} is not quoted as restic does", self.name))?;
         if name.is_empty() || name == b"." || name == b".." || name.contains(&b'/') || name.contains(&0) {
@@ -108,6 +109,11 @@ impl Node {
         })
     }
 
+    /// The name as it stands in the tree, for people: the start of it, if it is no real one.
+    pub(super) fn written_name(&self) -> &str {
+        self.name.get(..self.name.floor_char_boundary(NAME_LENGTH_MAX)).unwrap_or_default()
+    }
+
     fn link_target(&self) -> Result<Vec<u8>, String> {
         let target = match (&self.linktarget_raw, &self.linktarget) {
             (Some(raw), _) => {
@@ -118,6 +124,9 @@ impl Node {
         };
         if target.is_empty() || target.contains(&0) {
             return Err("a symbolic link without a usable target".to_owned());
+        }
+        if target.len() > LINK_TARGET_MAX {
+            return Err(format!("a symbolic link whose target has {} bytes", target.len()));
         }
         Ok(target)
     }

@@ -33,16 +33,17 @@ pub(super) fn restore(
     let start = Instant::now();
     let times = Times::default();
     let writer = Writer::new(order.lease.data(), order.bytes_max)?;
-    for entry in manifest.entries().iter().filter(|e| e.kind == Kind::Directory) {
+    let makeable = makeable(&manifest);
+    for entry in chosen(&manifest, &makeable).map(|(_, e)| e).filter(|e| e.kind == Kind::Directory) {
         order.watch.check()?;
         writer.make_folder(&entry.path)?;
     }
-    let content = Content::plan(&manifest, &writer, order);
+    let content = Content::plan(&manifest, &makeable, &writer, order);
     order.progress.expect(content.bytes);
     let fetch = Fetch { store, catalog, trees: false, workers, watch: &order.watch, times: &times };
     let mut copy_findings = walked.copy_findings;
     copy_findings.extend(fetch.run(&content.wanted, &content)?);
-    finish(&manifest, &writer, order)?;
+    finish(&manifest, &makeable, &writer, order)?;
     let (fetch, write) = times.split(start.elapsed());
 
     let mut restored = Restored {
@@ -68,9 +69,41 @@ pub(super) fn restore(
     Ok(restored)
 }
 
+/// The longest name that Linux has room for.
+const NAME_MAX: usize = 255;
+
+/// Which entries can be made here. A name that is too long is fine elsewhere: its entry is left out with
+/// everything below it, and the examination of the tree says that it could not look at it.
+fn makeable(manifest: &Manifest) -> Vec<bool> {
+    let mut lost: Option<&[u8]> = None;
+    let fits = |entry: &'_ Entry| entry.name().len() <= NAME_MAX;
+    let mut makeable = Vec::with_capacity(manifest.entries().len());
+    for entry in manifest.entries() {
+        // Each folder is followed by all that is in it.
+        let inside =
+            lost.and_then(|folder| entry.path.strip_prefix(folder)).is_some_and(|r| r.starts_with(b"/"));
+        if !inside {
+            lost = (!fits(entry) && entry.kind == Kind::Directory).then_some(&entry.path);
+        }
+        makeable.push(!inside && fits(entry));
+    }
+    makeable
+}
+
+/// Entries that are made, with their positions.
+fn chosen<'m>(
+    manifest: &'m Manifest,
+    makeable: &'m [bool],
+) -> impl DoubleEndedIterator<Item = (usize, &'m Entry)> {
+    let made = |number: usize| makeable.get(number).copied().unwrap_or(false);
+    manifest.entries().iter().enumerate().filter(move |(number, _)| made(*number))
+}
+
 /// A file that waits for its chunks.
 struct File<'m> {
     entry: &'m Entry,
+    /// The length of all its chunks together.
+    length: u64,
     /// Chunks that are still to come.
     missing: AtomicU32,
     /// Whether it exists, guarded because its first chunks may come on two threads at once.
@@ -102,7 +135,7 @@ struct Content<'m> {
 }
 
 impl<'m> Content<'m> {
-    fn plan(manifest: &'m Manifest, writer: &'m Writer, order: &'m Order<'m>) -> Self {
+    fn plan(manifest: &'m Manifest, makeable: &'m [bool], writer: &'m Writer, order: &'m Order<'m>) -> Self {
         let mut content = Self {
             files: Vec::new(),
             wanted: Vec::new(),
@@ -113,8 +146,8 @@ impl<'m> Content<'m> {
             writer,
             order,
         };
-        let firsts = first_names(manifest);
-        for (number, entry) in manifest.entries().iter().enumerate() {
+        let firsts = first_names(manifest, makeable);
+        for (number, entry) in chosen(manifest, makeable) {
             if !entry.is_file() || firsts.get(&entry.link_group).is_some_and(|first| *first != number) {
                 continue;
             }
@@ -138,6 +171,7 @@ impl<'m> Content<'m> {
             }
             content.files.push(File {
                 entry,
+                length: offset,
                 missing: AtomicU32::new(u32::try_from(chunks.len()).unwrap_or(u32::MAX)),
                 made: Mutex::new(false),
                 lost: Mutex::new(None),
@@ -163,10 +197,9 @@ impl<'m> Content<'m> {
             }
         }
         if file.missing.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.writer.settle_file(open, file.entry)?;
-            if file.lost().is_none() {
-                self.whole.fetch_add(1, Ordering::Relaxed);
-            }
+            let whole = file.lost().is_none();
+            self.writer.settle_file(open, file.entry, whole.then_some(file.length))?;
+            self.whole.fetch_add(u64::from(whole), Ordering::Relaxed);
         }
         Ok(())
     }
@@ -194,6 +227,8 @@ impl<'m> Content<'m> {
 impl Deliver for Content<'_> {
     fn deliver(&self, digest: &Digest, content: Result<&[u8], &str>) -> Result<()> {
         for (file, offset) in self.places.get(digest).into_iter().flatten() {
+            // One chunk of zeros may stand in very many places.
+            self.order.watch.check()?;
             if let Some(file) = self.files.get(*file as usize) {
                 self.put(file, *offset, content)?;
             }
@@ -203,9 +238,9 @@ impl Deliver for Content<'_> {
 }
 
 /// Everything that has no content, then the metadata of folders, deepest first.
-fn finish(manifest: &Manifest, writer: &Writer, order: &Order<'_>) -> Result<()> {
-    let firsts = first_names(manifest);
-    for (number, entry) in manifest.entries().iter().enumerate() {
+fn finish(manifest: &Manifest, makeable: &[bool], writer: &Writer, order: &Order<'_>) -> Result<()> {
+    let firsts = first_names(manifest, makeable);
+    for (number, entry) in chosen(manifest, makeable) {
         order.watch.check()?;
         match &entry.kind {
             Kind::File => match firsts.get(&entry.link_group) {
@@ -216,7 +251,7 @@ fn finish(manifest: &Manifest, writer: &Writer, order: &Order<'_>) -> Result<()>
                 }
                 _ if manifest.chunks(entry).is_empty() => {
                     let file = writer.make_file(&entry.path)?;
-                    writer.settle_file(file, entry)?;
+                    writer.settle_file(file, entry, None)?;
                 }
                 _ => {}
             },
@@ -225,17 +260,17 @@ fn finish(manifest: &Manifest, writer: &Writer, order: &Order<'_>) -> Result<()>
             Kind::Directory | Kind::Socket | Kind::Device => {}
         }
     }
-    for entry in manifest.entries().iter().rev().filter(|e| e.kind == Kind::Directory) {
+    for (_, entry) in chosen(manifest, makeable).rev().filter(|(_, e)| e.kind == Kind::Directory) {
+        order.watch.check()?;
         writer.settle_folder(entry)?;
     }
     Ok(())
 }
 
-/// For each group of hard links the position of its first name. A later name with other content is
-/// restored as a file of its own by nobody: restic writes the same content for all names of an inode.
-fn first_names(manifest: &Manifest) -> BTreeMap<u64, usize> {
+/// For each group of hard links the position of its first name. All names of a group have the same content.
+fn first_names(manifest: &Manifest, makeable: &[bool]) -> BTreeMap<u64, usize> {
     let mut firsts = BTreeMap::new();
-    for (number, entry) in manifest.entries().iter().enumerate() {
+    for (number, entry) in chosen(manifest, makeable) {
         if entry.is_file() && entry.link_group != 0 {
             firsts.entry(entry.link_group).or_insert(number);
         }

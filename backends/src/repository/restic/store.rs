@@ -8,6 +8,7 @@ use firedrill_core::error::{Error, ErrorKind, Result};
 use rustic_core::{FileType, Id, RusticError, WriteBackend};
 use sha2::{Digest as _, Sha256};
 
+use super::gate::Gate;
 use crate::repository::error::{Trouble, to_error, trouble};
 
 /// Larger files other than packs are refused: no real one comes near.
@@ -35,16 +36,23 @@ pub(super) enum Unread {
 pub(super) struct Store {
     backend: Arc<dyn WriteBackend>,
     bytes_read: AtomicU64,
+    /// Bounds the memory of all readers, whichever counter they use.
+    gate: Arc<Gate>,
 }
 
 impl Store {
     pub(super) fn new(backend: Arc<dyn WriteBackend>) -> Self {
-        Self { backend, bytes_read: AtomicU64::new(0) }
+        Self { backend, bytes_read: AtomicU64::new(0), gate: Arc::default() }
     }
 
     /// The same store with a counter of its own, so that restores that run side by side can be told apart.
     pub(super) fn metered(&self) -> Self {
-        Self::new(Arc::clone(&self.backend))
+        Self { gate: Arc::clone(&self.gate), ..Self::new(Arc::clone(&self.backend)) }
+    }
+
+    /// Who holds much memory enters here first.
+    pub(super) fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// All files of a kind with their sizes.

@@ -107,9 +107,12 @@ impl Writer {
         }
     }
 
-    /// Gives a file its length and metadata, and closes it.
-    pub(super) fn settle_file(&self, file: OwnedFd, entry: &Entry) -> Result<()> {
-        fs::ftruncate(&file, entry.size).map_err(|e| scratch("set the length of", &entry.path, e))?;
+    /// Gives a file its length and metadata, and closes it. Without a length it ends where its content
+    /// does: a size that the content does not bear out is not believed.
+    pub(super) fn settle_file(&self, file: OwnedFd, entry: &Entry, length: Option<u64>) -> Result<()> {
+        if let Some(length) = length {
+            fs::ftruncate(&file, length).map_err(|e| scratch("set the length of", &entry.path, e))?;
+        }
         self.settle(&file, entry, 0o6000)
     }
 
@@ -278,9 +281,9 @@ fn times(entry: &Entry) -> Option<Timestamps> {
 fn tolerate(result: std::result::Result<(), Errno>, attempted: &str, path: &[u8]) -> Result<()> {
     match result {
         Ok(())
-        | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::RANGE | Errno::TOOBIG) => {
-            Ok(())
-        }
+        | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::RANGE | Errno::TOOBIG)
+        // What does not fit into an inode looks like a full disk.
+        | Err(Errno::NOSPC | Errno::DQUOT) => Ok(()),
         Err(e) => Err(scratch(attempted, path, e)),
     }
 }
