@@ -4,7 +4,7 @@ use firedrill_core::verdict::Verdict;
 use serde_json::Value;
 
 use crate::support::craft::{Craft, link, node, with};
-use crate::support::place::{SMALL, story};
+use crate::support::place::{Place, SMALL, story};
 
 /// Names that some probe takes an interest in.
 const INTERESTING: [&str; 22] = [
@@ -32,13 +32,14 @@ const INTERESTING: [&str; 22] = [
     "lost+found",
 ];
 
-fn database() -> Vec<u8> {
-    let folder = tempfile::tempdir().expect("a folder");
-    let path = folder.path().join("db");
+fn database(place: &Place) -> Vec<u8> {
+    let path = place.repository().join("made of this");
     let connection = rusqlite::Connection::open(&path).expect("a database");
     connection.execute_batch("CREATE TABLE t (x); INSERT INTO t VALUES (1);").expect("SQL");
     drop(connection);
-    std::fs::read(path).expect("a file")
+    let content = std::fs::read(&path).expect("a file");
+    std::fs::remove_file(path).expect("a file");
+    content
 }
 
 fn drill(name: &str, bait: impl Fn(&str) -> Value, victim: bool) {
@@ -50,7 +51,7 @@ fn drill(name: &str, bait: impl Fn(&str) -> Value, victim: bool) {
                 .iter()
                 .map(|name| if victim { link(name, &place.victims("database.db")) } else { bait(name) })
                 .collect();
-            nodes.push(craft.file_node("healthy.db", database()));
+            nodes.push(craft.file_node("healthy.db", database(place)));
             let tree = craft.tree(nodes);
             craft.snapshot(&tree, "hostile");
         },
@@ -83,8 +84,8 @@ fn pipes_that_nobody_writes_to() {
 /// A good database beside links and pipes that bear the names of its log and its journal.
 #[test]
 fn a_database_whose_companions_are_bait() {
-    fn companions(craft: &Craft, name: &str, bait: impl Fn(&str) -> Value) -> Vec<Value> {
-        let database = craft.file_node(name, database());
+    fn companions(place: &Place, craft: &Craft, name: &str, bait: impl Fn(&str) -> Value) -> Vec<Value> {
+        let database = craft.file_node(name, database(place));
         let others = ["-wal", "-journal", "-shm"].map(|suffix| bait(&format!("{name}{suffix}")));
         std::iter::once(database).chain(others).collect()
     }
@@ -93,9 +94,9 @@ fn a_database_whose_companions_are_bait() {
         SMALL,
         |place, craft| {
             let secret = place.victims("database.db");
-            let mut nodes = companions(craft, "links.db", |name| link(name, &secret));
-            nodes.extend(companions(craft, "pipes.db", |name| node(name, "fifo", 0o644)));
-            nodes.extend(companions(craft, "folders.db", |name| {
+            let mut nodes = companions(place, craft, "links.db", |name| link(name, &secret));
+            nodes.extend(companions(place, craft, "pipes.db", |name| node(name, "fifo", 0o644)));
+            nodes.extend(companions(place, craft, "folders.db", |name| {
                 with(node(name, "dir", (1 << 31) | 0o755), "subtree", Value::Null)
             }));
             let tree = craft.tree(nodes);

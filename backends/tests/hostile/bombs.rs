@@ -7,10 +7,10 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::craft::{Craft, Sort, folder_of};
-use crate::support::place::{Bounds, story};
+use crate::support::place::{Bounds, SMALL, story};
 
 const MIB: u64 = 1 << 20;
-const UNPACKING: Bounds = Bounds { memory: 450 << 20, watched: false };
+const UNPACKING: Bounds = Bounds { memory: 450 << 20, watched: false, ..SMALL };
 
 /// Compresses `parts`, which together may be larger than memory, and hashes them.
 fn packed(parts: impl Iterator<Item = Vec<u8>>) -> (Vec<u8>, String, u64) {
@@ -85,6 +85,17 @@ fn blobs_that_are_as_large_as_they_say() {
     );
 }
 
+/// Bombs that are refused for what they claim, and bombs that are just small enough to be unpacked.
+const SIZES: [usize; 2] = [900, 110];
+
+fn tree_of(craft: &Craft, start: &str, middle: &[u8], times: usize, end: &str) -> String {
+    let (start, end) = (start.as_bytes().to_vec(), end.as_bytes().to_vec());
+    let parts = std::iter::once(start).chain(std::iter::repeat_n(middle.to_vec(), times)).chain([end]);
+    let (bomb, id, size) = packed(parts);
+    craft.claim(Sort::Tree, &bomb, &id, Some(u32::try_from(size).expect("it fits")));
+    id
+}
+
 /// Trees of very many nodes that are all alike.
 #[test]
 fn trees_that_unpack_to_millions_of_nodes() {
@@ -92,44 +103,67 @@ fn trees_that_unpack_to_millions_of_nodes() {
         "bombs::trees_that_unpack_to_millions_of_nodes",
         UNPACKING,
         |_, craft| {
-            let node = br#"{"name":"x","type":"file"},"#.repeat(40_000);
-            let parts = std::iter::once(br#"{"nodes":["#.to_vec())
-                .chain(std::iter::repeat_n(node, 900))
-                .chain([br#"{"name":"y","type":"file"}]}"#.to_vec()]);
-            let (bomb, id, size) = packed(parts);
-            craft.claim(Sort::Tree, &bomb, &id, Some(u32::try_from(size).expect("it fits")));
-            let sibling = craft.file_node("sibling", "healthy");
-            let root = craft.tree([sibling, folder_of("bomb", &id)]);
+            let node = br#"{"name":"x","type":"file"},"#.repeat(38_000);
+            let mut nodes = vec![craft.file_node("sibling", "healthy")];
+            for size in SIZES {
+                let last = r#"{"name":"y","type":"file"}]}"#;
+                let id = tree_of(craft, r#"{"nodes":["#, &node, size, last);
+                nodes.push(folder_of(&format!("bomb of {size}"), &id));
+            }
+            let root = craft.tree(nodes);
+            craft.snapshot(&root, "hostile");
+        },
+        |_, told| {
+            told.assert_verdict(Verdict::Failed);
+            told.assert_names(["bomb of 900/", "bomb of 110/"]);
+            told.assert_file("sibling", "healthy");
+        },
+    );
+}
+
+/// One node with very many chunks.
+#[test]
+fn nodes_that_unpack_to_many_chunks() {
+    story(
+        "bombs::nodes_that_unpack_to_many_chunks",
+        UNPACKING,
+        |_, craft| {
+            let chunk = craft.data("chunk");
+            let ids = format!("\"{chunk}\",").repeat(15_000).into_bytes();
+            let mut nodes = vec![craft.file_node("sibling", "healthy")];
+            for size in SIZES {
+                let start = r#"{"nodes":[{"name":"chunks","type":"file","content":["#;
+                let id = tree_of(craft, start, &ids, size, &format!("\"{chunk}\"]}}]}}"));
+                nodes.push(folder_of(&format!("bomb of {size}"), &id));
+            }
+            let root = craft.tree(nodes);
             craft.snapshot(&root, "hostile");
         },
         |_, told| assert_ne!(told.only().verdict, Verdict::Verified),
     );
 }
 
-/// One node with very many chunks, or attributes, or a very long name.
+/// One node with a very long name.
 #[test]
-fn nodes_that_unpack_to_much() {
+fn nodes_that_unpack_to_a_long_name() {
     story(
-        "bombs::nodes_that_unpack_to_much",
+        "bombs::nodes_that_unpack_to_a_long_name",
         UNPACKING,
         |_, craft| {
-            let chunk = craft.data("chunk");
-            let ids = format!("\"{chunk}\",").repeat(10_000).into_bytes();
-            let parts = std::iter::once(br#"{"nodes":[{"name":"chunks","type":"file","content":["#.to_vec())
-                .chain(std::iter::repeat_n(ids, 1000))
-                .chain([format!("\"{chunk}\"]}}]}}").into_bytes()]);
-            let (bomb, chunks, size) = packed(parts);
-            craft.claim(Sort::Tree, &bomb, &chunks, Some(u32::try_from(size).expect("it fits")));
-            let parts = std::iter::once(br#"{"nodes":[{"type":"file","name":""#.to_vec())
-                .chain(std::iter::repeat_n(vec![b'n'; 1 << 20], 900))
-                .chain([br#""}]}"#.to_vec()]);
-            let (bomb, name, size) = packed(parts);
-            craft.claim(Sort::Tree, &bomb, &name, Some(u32::try_from(size).expect("it fits")));
-            let sibling = craft.file_node("sibling", "healthy");
-            let root = craft.tree([sibling, folder_of("chunks", &chunks), folder_of("name", &name)]);
+            let mut nodes = vec![craft.file_node("sibling", "healthy")];
+            for size in SIZES {
+                let start = r#"{"nodes":[{"type":"file","name":""#;
+                let id = tree_of(craft, start, &vec![b'n'; 1 << 20], size, r#""}]}"#);
+                nodes.push(folder_of(&format!("bomb of {size}"), &id));
+            }
+            let root = craft.tree(nodes);
             craft.snapshot(&root, "hostile");
         },
-        |_, told| assert_ne!(told.only().verdict, Verdict::Verified),
+        |_, told| {
+            told.assert_verdict(Verdict::Failed);
+            told.assert_names(["bomb of 900/", "bomb of 110/n"]);
+            told.assert_file("sibling", "healthy");
+        },
     );
 }
 

@@ -62,9 +62,15 @@ async fn drilled(place: &Place) -> Judgement {
             inventory: copy.inventory.as_ref().ok().filter(|inventory| inventory.readable),
         })
         .collect();
-    let limits =
-        Limits { jobs: 2, scratch: None, timeout: Some(Span(TIMEOUT)), keep: true, ..Limits::default() };
-    let request = Request { seed: 1, at, filter: Filter::default(), limits, control: false };
+    let limits = Limits { jobs: 2, scratch: None, timeout: Some(Span(TIMEOUT)), keep: true };
+    let request = Request {
+        seed: 1,
+        at,
+        filter: Filter::default(),
+        limits,
+        control: false,
+        proven: Default::default(),
+    };
     let plan = planner::plan(None, &views, &request).expect("a plan");
 
     let folder = place.state().join("run");
