@@ -97,7 +97,7 @@ impl Index {
         self.packs.get(place.pack as usize)
     }
 
-    fn add(&mut self, pack: &IndexPack, listed: Option<u32>) {
+    pub(super) fn add(&mut self, pack: &IndexPack, listed: Option<u32>) {
         let number = self.next();
         let fits = listed.is_some_and(|size| u64::from(size) == expected_size(pack));
         self.packs.push(Pack { id: *pack.id, listed, fits });
@@ -289,7 +289,7 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|e| format!("unexpected content: {e}"))
 }
 
-fn snapshot(id: &Id, file: &SnapshotFile) -> Snapshot {
+pub(super) fn snapshot(id: &Id, file: &SnapshotFile) -> Snapshot {
     let summary = file.summary.as_ref();
     Snapshot {
         id: SnapshotId(id.to_hex().as_str().to_owned()),
@@ -387,7 +387,7 @@ fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, V
 
 /// The size of a pack by its blobs: their lengths, the encrypted header with 37 bytes for each plain and
 /// 41 for each compressed blob, and 4 bytes for the length of the header.
-fn expected_size(pack: &IndexPack) -> u64 {
+pub(super) fn expected_size(pack: &IndexPack) -> u64 {
     let blobs: u64 = pack
         .blobs
         .iter()

@@ -91,7 +91,7 @@ pub(super) fn unlock(store: &Store, password: &Secret, watch: &Watch) -> Result<
         .advise("check RESTIC_PASSWORD, --password-file or --password-command; a password that was changed leaves old copies unreadable"))
 }
 
-fn parse(bytes: &[u8]) -> Result<KeyFile, String> {
+pub(super) fn parse(bytes: &[u8]) -> Result<KeyFile, String> {
     let key: KeyFile = serde_json::from_slice(bytes).map_err(|e| format!("not a key file: {e}"))?;
     if key.kdf != "scrypt" {
         return Err("an unknown key derivation".to_owned());

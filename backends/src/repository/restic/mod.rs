@@ -23,6 +23,8 @@ mod fetch;
 mod gate;
 mod key;
 mod listing;
+#[cfg(test)]
+mod mutated;
 mod node;
 mod pool;
 mod restore;
