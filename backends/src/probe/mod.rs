@@ -8,6 +8,7 @@ pub mod freshness;
 pub mod shape;
 pub mod sqlite;
 pub mod structure;
+mod tables;
 pub mod tree;
 
 #[cfg(test)]

@@ -87,9 +87,22 @@ pub(crate) fn is_canary(entry: &Entry) -> bool {
 pub(crate) fn is_volatile(path: &[u8]) -> bool {
     let path = String::from_utf8_lossy(path).to_lowercase();
     let (folders, name) = path.rsplit_once('/').unwrap_or(("", &path));
-    folders.split('/').any(|f| VOLATILE_FOLDERS.contains(&f))
+    folders.split('/').any(is_volatile_folder)
+        || is_loose_object(folders, name)
         || VOLATILE_ENDS.iter().any(|end| name.ends_with(end))
         || is_rotated_log(name)
+}
+
+/// Also `icon_cache`, `GPUCache`, `Code Cache` and their like.
+fn is_volatile_folder(name: &str) -> bool {
+    VOLATILE_FOLDERS.contains(&name) || name.ends_with("cache") || name.ends_with("caches")
+}
+
+/// An object of a Git repository on its own, `objects/3f/..`: they are packed from time to time.
+fn is_loose_object(folders: &str, name: &str) -> bool {
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    let folder = folders.rsplit_once("objects/").map(|(_, folder)| folder);
+    folder.is_some_and(|f| f.len() == 2 && is_hex(f)) && matches!(name.len(), 38 | 62) && is_hex(name)
 }
 
 /// `app.log.1`, `app.log.2.gz`, `syslog.3`, `app.log-20260102`.
@@ -223,10 +236,22 @@ mod tests {
             "syslog.3",
             "app.log-20260102",
             ".Trash/x",
+            "data/icon_cache/a.png",
+            "Default/Code Cache/js/0",
+            "app.git/objects/3f/0123456789abcdef0123456789abcdef012345",
         ] {
             assert!(is_volatile(path.as_bytes()), "{path}");
         }
-        for path in ["grafana.db", "catalog/x", "blog.txt", "login", "data/logs.db", "photo.jpg", "file1"] {
+        for path in [
+            "grafana.db",
+            "catalog/x",
+            "blog.txt",
+            "login",
+            "data/logs.db",
+            "photo.jpg",
+            "file1",
+            "objects/3f/a",
+        ] {
             assert!(!is_volatile(path.as_bytes()), "{path}");
         }
     }

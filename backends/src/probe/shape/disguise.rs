@@ -59,7 +59,7 @@ pub(super) fn examine(
     }
     let ratio = subject.drill.probes.shape.entropy_jump_max_ratio;
     let before = stored.map(|s| s.looks);
-    let looks = judge_samples(&samples, before, ratio, examination);
+    let looks = judge_samples(&samples, before, past, now, ratio, examination);
     changed(now, past, &samples, ratio, &mut sampler, examination)?;
     renamed(now, past, ratio, &mut sampler, examination)?;
     Ok(looks)
@@ -83,6 +83,8 @@ fn odd<'e>(
 fn judge_samples(
     samples: &[(&Entry, Look)],
     before: Option<Looks>,
+    past: &[Past<'_>],
+    view: &View<'_>,
     ratio: f64,
     examination: &mut Examination,
 ) -> Looks {
@@ -98,11 +100,13 @@ fn judge_samples(
     let Some(was) = before.filter(|b| b.sampled >= MASS_MIN) else { return now };
     let percent = |share: f64| format!("{:.0} %", share * 100.0);
     let mut report = |code: &str, paths: &[&[u8]], share: f64, was: f64, what: &str| {
-        let jumped = paths.len() >= MASS_MIN && share - was > ratio;
+        // The share also jumps when others are gone; somebody who is at work changes content.
+        let changed: Vec<_> = paths.iter().filter(|path| !is_unchanged(view, past, path)).collect();
+        let jumped = changed.len() >= MASS_MIN && share - was > ratio;
         if jumped {
             examination.find(Finding::anomaly(
                 code,
-                examples(paths.iter().copied()),
+                examples(changed.iter().map(|path| **path)),
                 format!("about {} of {what}, as in the last drill", percent(was)),
                 format!("{}: {} files of those sampled", percent(share), paths.len()),
             ));
@@ -115,6 +119,13 @@ fn judge_samples(
     let what = "files that do not start as their names say";
     report("shape.magic", &misfits, misfit_share, was.misfits, what);
     now
+}
+
+/// Whether the newest state that has a tree holds the same content under this path.
+fn is_unchanged(now: &View<'_>, past: &[Past<'_>], path: &[u8]) -> bool {
+    let Some(tree) = past.iter().find_map(|p| p.tree.as_ref()) else { return false };
+    let (Some(new), Some(old)) = (now.file(path), tree.file(path)) else { return false };
+    now.manifest.same_content(new, tree.manifest, old)
 }
 
 /// Of the files whose content changed since an earlier snapshot, many look random now, and those that

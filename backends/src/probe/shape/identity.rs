@@ -47,7 +47,7 @@ fn host(subject: &Subject, stored: Option<&Stored>, examination: &mut Examinatio
     } else {
         let usual = majority(subject);
         usual
-            .filter(|usual| usual != host && !hosts_share(subject))
+            .filter(|usual| !same_service(usual, host) && !hosts_share(subject))
             .map(|usual| format!("a snapshot by {usual}, as before"))
     };
     if let Some(expected) = expected {
@@ -55,8 +55,36 @@ fn host(subject: &Subject, stored: Option<&Stored>, examination: &mut Examinatio
             "shape.host",
             subject.drill.series.to_string(),
             expected,
-            format!("one by {host}"),
+            format!(
+                "one by {host}; if that is meant, accept it, or name all hosts of this target in the config"
+            ),
         ));
+    }
+}
+
+/// Whether two names are of one host, or of generations of one pod or container: `app-6d4cf56db6-x2kqp`
+/// becomes `app-7f9d5b8c44-b8zt4` when it is rolled out anew.
+fn same_service(one: &str, other: &str) -> bool {
+    let is_made_up = |host| service(host) != Some(host);
+    one == other || (service(one) == service(other) && is_made_up(one) && is_made_up(other))
+}
+
+/// The name without what Kubernetes and container engines make up.
+fn service(host: &str) -> Option<&str> {
+    // The letters and digits of Kubernetes, which spell no words, and the numbers of jobs.
+    let is_made_up = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
+        let own = part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz0123456789".contains(&b));
+        lengths.contains(&part.len()) && own
+    };
+    if host.len() == 12 && host.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let Some((front, _)) = host.rsplit_once('-').filter(|(_, last)| is_made_up(last, 5..=5)) else {
+        return Some(host);
+    };
+    match front.rsplit_once('-') {
+        Some((name, hash)) if is_made_up(hash, 6..=10) => Some(name),
+        _ => Some(front),
     }
 }
 
@@ -64,7 +92,7 @@ fn host(subject: &Subject, stored: Option<&Stored>, examination: &mut Examinatio
 /// again can be missed.
 fn differs_from_baseline(subject: &Subject, baseline: &Baseline, stored: Option<&Stored>) -> bool {
     let own = &subject.snapshot;
-    if baseline.host == own.host || baseline.snapshot_time > own.time {
+    if same_service(&baseline.host, &own.host) || baseline.snapshot_time > own.time {
         return false;
     }
     let steady =

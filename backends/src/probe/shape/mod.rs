@@ -72,19 +72,20 @@ fn examine(subject: &Subject, examination: &mut Examination) -> Result<(), Strin
     }
     let empty = demands::examine(subject, &now, examination);
     watch()?;
-    let past = past::collect(subject, &now, stored.as_ref(), examination);
-    say_what_is_compared(subject, &past, examination);
+    let all = past::collect(subject, &now, stored.as_ref(), examination);
+    let past = all.split_at(all.partition_point(|p| !p.judged)).0;
+    say_what_is_compared(subject, past, examination);
 
     // An empty backup is one finding, not one per thing that is missing from it.
     if !empty {
-        demands::paths(&now, &past, &subject.snapshot, examination);
-        shrink::examine(subject, &now, &past, examination);
+        demands::paths(&now, &all, &subject.snapshot, examination);
+        shrink::examine(subject, &now, &all, examination);
         watch()?;
-        metadata::examine(&now, &past, examination);
-        silent::examine(&now, &past, &subject.snapshot, examination);
+        metadata::examine(&now, past, examination);
+        silent::examine(&now, past, &subject.snapshot, examination);
         watch()?;
     }
-    let looks = disguise::examine(subject, &now, &past, stored.as_ref(), examination)?;
+    let looks = disguise::examine(subject, &now, past, stored.as_ref(), examination)?;
     examination.baseline = Stored::of_now(subject, &now, looks).into_map();
     Ok(())
 }

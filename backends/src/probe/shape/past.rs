@@ -23,6 +23,9 @@ pub(super) struct Past<'a> {
     pub(super) tree: Option<View<'a>>,
     /// The program that made the snapshot; another one may cut content differently.
     pub(super) program: String,
+    /// It lies before the last verified or accepted drill: it was judged then, is not held against anybody
+    /// again, and only tells what comes and goes here.
+    pub(super) judged: bool,
     fresh: OnceCell<Fresh>,
 }
 
@@ -55,8 +58,7 @@ impl Past<'_> {
     }
 }
 
-/// All states that the snapshot can be held against, newest first. What lies before the last verified or
-/// accepted drill was judged then and is not held against anybody again.
+/// All states that are known, newest first; those that were judged before come last.
 pub(super) fn collect<'a>(
     subject: &'a Subject,
     now: &View<'_>,
@@ -73,12 +75,12 @@ pub(super) fn collect<'a>(
         let snapshot = &earlier.snapshot;
         let judged = since.is_some_and(|since| snapshot.time < since);
         let Ok(manifest) = &earlier.manifest else { continue };
-        if judged || snapshot.time > subject.snapshot.time || snapshot.id == subject.snapshot.id {
+        if snapshot.time > subject.snapshot.time || snapshot.id == subject.snapshot.id {
             continue;
         }
         let view = View::of(manifest, &snapshot.paths, subject);
         if !lineage.holds(&snapshot.host, &snapshot.paths, || similar(&now.summary, &view.summary)) {
-            others += 1;
+            others += usize::from(!judged);
             continue;
         }
         baseline_has_tree |= baseline.is_some_and(|b| b.snapshot == snapshot.id);
@@ -89,6 +91,7 @@ pub(super) fn collect<'a>(
             paths: folders_among(&snapshot.paths, &view),
             tree: Some(view),
             program: program(snapshot),
+            judged,
             fresh: OnceCell::new(),
         });
     }
@@ -109,6 +112,7 @@ pub(super) fn collect<'a>(
                 paths: stored.paths.clone(),
                 tree: None,
                 program: String::new(),
+                judged: false,
                 fresh: OnceCell::new(),
             });
         } else {
@@ -130,15 +134,19 @@ pub(super) fn program(snapshot: &Snapshot) -> String {
 }
 
 /// The newest state against which `compare` shows a loss. What exactly one state held, and at least two
-/// older ones did not, came and went: a temporary file is no loss.
+/// older ones did not, came and went: a temporary file is no loss. Neither is what was gone before, and
+/// came back, and was judged to be well.
 pub(super) fn lost<'p, 'a, T>(
     past: &'p [Past<'a>],
     compare: impl Fn(&'p Past<'a>) -> Option<T>,
 ) -> Option<(&'p Past<'a>, T)> {
-    let mut hits = past.iter().enumerate().filter_map(|(at, p)| compare(p).map(|loss| (at, p, loss)));
+    let (open, judged) = past.split_at(past.partition_point(|p| !p.judged));
+    let mut hits = open.iter().enumerate().filter_map(|(at, p)| compare(p).map(|loss| (at, p, loss)));
     let (at, state, loss) = hits.next()?;
-    let came_and_went = hits.next().is_none() && past.len() - at > 2;
-    (!came_and_went).then_some((state, loss))
+    let came_and_went = hits.next().is_none() && open.len() - at > 2;
+    let mut judged = judged.iter().skip_while(|p| compare(p).is_some());
+    let was_gone_before = judged.next().is_some() && judged.any(|p| compare(p).is_some());
+    (!came_and_went && !was_gone_before).then_some((state, loss))
 }
 
 fn folders_among(paths: &[String], view: &View<'_>) -> Vec<String> {

@@ -1,7 +1,7 @@
 //! What vanished or shrank: files and bytes at large, folders, kinds of files, databases and dumps.
 
 use std::cell::OnceCell;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use firedrill_core::finding::{Examination, Finding};
 use firedrill_core::manifest::{Digest, Entry, Manifest};
@@ -13,6 +13,8 @@ use crate::probe::names;
 
 /// Below this, a drop of bytes says nothing.
 const BYTES_MIN: u64 = 64 << 10;
+/// The share of all files or bytes that nobody clears away without being asked about it.
+const MUCH: f64 = 0.25;
 /// A smaller dump is not looked at for shrinking.
 const DUMP_MIN: u64 = 512;
 /// At most this many files of a vanished kind or folder are looked for elsewhere.
@@ -35,6 +37,15 @@ struct Shrink<'s, 'a> {
     databases: OnceCell<HashSet<String>>,
 }
 
+/// A folder that is gone or empty.
+struct Vanished {
+    amount: Amount,
+    of_files: f64,
+    of_bytes: f64,
+    /// Somebody removed it, or what was in it.
+    cleared: bool,
+}
+
 impl<'s, 'a> Shrink<'s, 'a> {
     fn totals(&self, examination: &mut Examination) {
         let settings = &self.subject.drill.probes.shape;
@@ -44,7 +55,8 @@ impl<'s, 'a> Shrink<'s, 'a> {
 
         let files = lost(self.past, |p| {
             let had = p.summary.total.files;
-            (had >= 3 && few(had, has.files, settings.files_drop_max_ratio)).then_some(had)
+            let fell = had >= 3 && few(had, has.files, settings.files_drop_max_ratio);
+            (fell && !self.was_merged(p)).then_some(had)
         });
         if let Some((state, had)) = files {
             examination.find(Finding::anomaly(
@@ -68,12 +80,28 @@ impl<'s, 'a> Shrink<'s, 'a> {
         }
     }
 
+    /// Whether files became fewer because their content was put together in fewer: of each sort of file that
+    /// became rare, most bytes are still there.
+    fn was_merged(&self, past: &Past<'a>) -> bool {
+        let Some(tree) = &past.tree else { return false };
+        let (had, has) = (by_form(tree), by_form(self.now));
+        let of = |form| has.get(form).copied().unwrap_or_default();
+        let rare = had.iter().filter(|(form, amount)| of(*form).files * 2 < amount.files);
+        let (had, has) = rare.fold((0u64, 0u64), |(had, has), (form, amount)| {
+            (had.saturating_add(amount.bytes), has.saturating_add(of(form).bytes))
+        });
+        had > 0 && has.saturating_mul(2) >= had
+    }
+
     fn folders(&self, examination: &mut Examination) {
-        let mut reported: HashSet<&[u8]> = HashSet::new();
+        let mut vanished: Vec<(&str, &Past<'a>, Vanished)> = Vec::new();
         let gone = |path: &&String| self.now.summary.folders.get(*path).is_none_or(|f| f.amount.files == 0);
         for (number, path) in self.keys(|s| s.folders.keys()).into_iter().filter(gone).enumerate() {
             let above = names::parent(path.as_bytes());
-            let within = reported.contains(above) || reported.contains(names::parent(above));
+            let within = vanished.iter().any(|(reported, ..)| {
+                let reported = reported.as_bytes();
+                reported == above || reported == names::parent(above)
+            });
             if self.now.is_ignored(path.as_bytes()) || within {
                 continue;
             }
@@ -81,19 +109,34 @@ impl<'s, 'a> Shrink<'s, 'a> {
                 examination.not_verified.push(format!("folders that vanished, beyond {SEARCHED_MAX}"));
                 break;
             }
-            let Some((state, had)) = lost(self.past, |p| self.vanished_folder(p, path)) else { continue };
-            reported.insert(path.as_bytes());
+            if let Some((state, had)) = lost(self.past, |p| self.vanished_folder(p, path)) {
+                vanished.push((path, state, had));
+            }
+        }
+        // Somebody who clears away a little knows what it was.
+        let cleared = || vanished.iter().map(|(.., v)| v).filter(|v| v.cleared);
+        let much = cleared().map(|v| v.of_files).sum::<f64>() >= MUCH
+            || cleared().map(|v| v.of_bytes).sum::<f64>() >= MUCH;
+        for (path, state, had) in vanished {
+            if had.cleared && !much {
+                let Amount { files, bytes } = had.amount;
+                examination.notes.push(format!(
+                    "{path}: {files} files with {bytes} bytes were removed since {}",
+                    state.label
+                ));
+                continue;
+            }
             let there = self.now.index.contains_key(path.as_bytes());
             examination.find(Finding::anomaly(
                 if there { "shape.folder_emptied" } else { "shape.folder_gone" },
-                path.clone(),
-                format!("{} files with {} bytes, as in {}", had.files, had.bytes, state.label),
+                path,
+                format!("{} files with {} bytes, as in {}", had.amount.files, had.amount.bytes, state.label),
                 if there { "no file that matters" } else { "no such folder" },
             ));
         }
     }
 
-    fn vanished_folder(&self, past: &Past<'a>, path: &str) -> Option<Amount> {
+    fn vanished_folder(&self, past: &Past<'a>, path: &str) -> Option<Vanished> {
         let folder = past.summary.folders.get(path)?;
         let (had, whole) = (folder.amount, past.summary.total);
         if had.files == 0 {
@@ -107,7 +150,9 @@ impl<'s, 'a> Shrink<'s, 'a> {
             1 => had.files >= 3,
             _ => had.files >= 3 && (of_files >= 0.02 || of_bytes >= 0.02),
         };
-        if !matters && !weighty {
+        let below = format!("{path}/");
+        let is_below = |e: &&Entry| e.path.starts_with(below.as_bytes());
+        if !matters && !weighty || folder.depth > 0 && self.was_passing(past, is_below) {
             return None;
         }
         // A new generation of the folder, or its content under another name.
@@ -117,18 +162,50 @@ impl<'s, 'a> Shrink<'s, 'a> {
             return None;
         }
         let moved = match &past.tree {
-            Some(tree) => {
-                let below = format!("{path}/");
-                let files = tree.files().filter(|e| e.path.starts_with(below.as_bytes()));
-                self.mostly_moved(tree.manifest, files, 0.8)
-            }
+            Some(tree) => self.mostly_moved(tree.manifest, tree.files().filter(is_below), 0.8),
             // Without digests: as much as before is there, so it lies elsewhere.
             None => {
                 let has = self.now.summary.total;
                 has.files as f64 >= whole.files as f64 * 0.95 && has.bytes as f64 >= whole.bytes as f64 * 0.95
             }
         };
-        (!moved).then_some(had)
+        let cleared = folder.depth > 0 && self.was_cleared(past, path.as_bytes());
+        let of_bytes = if whole.bytes >= BYTES_MIN { of_bytes } else { 0.0 };
+        (!moved).then_some(Vanished { amount: had, of_files, of_bytes, cleared })
+    }
+
+    /// Whether somebody removed `path`, or what was in it, since that state: the folder that changed by it
+    /// says so. A backup that leaves something out, or a file system that is not mounted, changes no folder.
+    /// A folder that changes all the time says nothing.
+    fn was_cleared(&self, past: &Past<'a>, path: &[u8]) -> bool {
+        let is_fresh_volume = [path, b"/lost+found"].concat();
+        if self.now.index.contains_key(is_fresh_volume.as_slice()) {
+            return false;
+        }
+        let mut place = path;
+        while !self.now.index.contains_key(place) {
+            if place.is_empty() {
+                return false;
+            }
+            place = names::parent(place);
+        }
+        let time = |view: &View<'a>| view.index.get(place)?.mtime;
+        let changed = time(self.now).is_some_and(|changed| changed > past.time);
+        let before = past.tree.as_ref().zip(self.before(past));
+        let is_busy = before.is_some_and(|(then, before)| time(then) != time(before));
+        changed && !is_busy
+    }
+
+    /// The tree of the newest state before `past`, if that could be read.
+    fn before(&self, past: &Past<'a>) -> Option<&View<'a>> {
+        self.past.iter().filter(|p| p.time < past.time).find_map(|p| p.tree.as_ref())
+    }
+
+    /// Whether none of these files of `past` is in the state before it: what lies there never stays long.
+    fn was_passing(&self, past: &Past<'a>, which: impl Fn(&&Entry) -> bool) -> bool {
+        let (Some(tree), Some(before)) = (&past.tree, self.before(past)) else { return false };
+        let mut files = tree.files().filter(which).peekable();
+        files.peek().is_some() && files.all(|e| before.file(&e.path).is_none())
     }
 
     fn kinds(&self, examination: &mut Examination) {
@@ -154,12 +231,16 @@ impl<'s, 'a> Shrink<'s, 'a> {
             || (had.files >= 5 && (of_files >= 0.01 || of_bytes >= 0.01))
             || (had.files >= 3 && of_files >= 0.1);
         let large = had.bytes >= BYTES_MIN && of_bytes >= 0.05;
-        if !many && !large {
+        let is_kind = |e: &&Entry| names::kind(e.name()).as_deref() == Some(kind);
+        let cleared = past.tree.as_ref().is_some_and(|tree| {
+            tree.files().filter(is_kind).all(|e| self.was_cleared(past, names::parent(&e.path)))
+        });
+        let much = of_files >= MUCH || whole.bytes >= BYTES_MIN && of_bytes >= MUCH;
+        if !many && !large || cleared && !much || self.was_passing(past, is_kind) {
             return None;
         }
         let elsewhere = match &past.tree {
             Some(tree) => {
-                let is_kind = |e: &&Entry| names::kind(e.name()).as_deref() == Some(kind);
                 // A new file of the same name with another extension: converted, not lost. Content that was
                 // made unreadable on the way is what `disguise` looks for.
                 let stems = &past.fresh(self.now).stems;
@@ -268,6 +349,15 @@ impl<'s, 'a> Shrink<'s, 'a> {
         });
         first(theirs, entry).is_some_and(|digest| contents.contains(&(entry.size, digest)))
     }
+}
+
+/// Files that are generations of one another, together.
+fn by_form(view: &View<'_>) -> BTreeMap<String, Amount> {
+    let mut forms: BTreeMap<String, Amount> = BTreeMap::new();
+    for entry in view.files() {
+        forms.entry(names::loose(&text(&entry.path))).or_default().add(entry.size);
+    }
+    forms
 }
 
 fn first(manifest: &Manifest, entry: &Entry) -> Option<Digest> {

@@ -16,6 +16,8 @@ use crate::probe::names;
 const PATHS_PER_FINDING: usize = 10;
 /// Times up to this second (1980-01-02) are constants that packers write, and say nothing.
 const CONSTANT_TIMES_END: i64 = 315_619_200;
+/// Later constants: those of npm (1985-10-26T08:15:00Z) and Bazel (2010-01-01).
+const CONSTANT_TIMES: [i64; 2] = [499_162_500, 1_262_304_000];
 
 pub(super) fn examine(now: &View<'_>, past: &[Past<'_>], snapshot: &Snapshot, examination: &mut Examination) {
     let program = program(snapshot);
@@ -117,5 +119,6 @@ fn is_unchanged(now: &View<'_>, tree: &View<'_>, folder: &[u8]) -> bool {
 }
 
 fn is_constant(time: Timestamp) -> bool {
-    time.as_second() <= CONSTANT_TIMES_END
+    let second = time.as_second();
+    second <= CONSTANT_TIMES_END || CONSTANT_TIMES.contains(&second)
 }

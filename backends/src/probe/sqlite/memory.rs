@@ -10,26 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::check::State;
 use super::survey::Database;
 use super::wal::Log;
+use crate::probe::tables;
 
 /// At most this many tables of a database are remembered.
 const TABLES_MAX: usize = 200;
 /// A table with fewer rows may lose them without notice.
 const ROWS_MIN: u64 = 20;
-/// Tables in which applications note which changes of their schema were made. They only ever grow.
-const MIGRATIONS: [&str; 11] = [
-    "versioninfo",
-    "migration_log",
-    "migrations",
-    "schema_migrations",
-    "django_migrations",
-    "__efmigrationshistory",
-    "flyway_schema_history",
-    "knex_migrations",
-    "_sqlx_migrations",
-    "_prisma_migrations",
-    "__diesel_schema_migrations",
-];
-
 /// What is remembered of one database.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Remembered {
@@ -95,6 +81,7 @@ pub(super) fn compare(shown: &str, before: &Remembered, now: &Remembered, examin
             examination.find(finding);
         }
     }
+    vanished(shown, before, now, examination);
     let worse = |before: u64, now: u64| now > before.saturating_mul(2);
     if worse(before.broken_references, now.broken_references) {
         let expected = format!("not many more than {} broken references", before.broken_references);
@@ -115,22 +102,41 @@ pub(super) fn compare(shown: &str, before: &Remembered, now: &Remembered, examin
 
 fn compare_table(shown: &str, table: &str, before: u64, now: &Remembered) -> Option<Finding> {
     let location = || format!("{shown}: {}", display_path(table.as_bytes()));
-    let Some(rows) = now.tables.get(table).copied() else {
-        // Where not all tables are remembered, one that is not among them need not be gone.
-        let gone = now.tables_omitted == 0;
-        let expected = format!("the table, with about {before} rows");
-        return gone
-            .then(|| Finding::anomaly("sqlite.table_vanished", location(), expected, "no such table"));
-    };
+    let rows = now.tables.get(table).copied()?;
     let (expected, seen) = (format!("about {before} rows"), format!("{rows} rows"));
-    if before >= ROWS_MIN && rows < before.div_ceil(2) {
+    if before >= ROWS_MIN && rows < before.div_ceil(2) && !tables::is_passing(table) {
         return Some(Finding::anomaly("sqlite.rows_fell", location(), expected, seen));
     }
-    let migrations = MIGRATIONS.contains(&table.to_ascii_lowercase().as_str());
-    (migrations && rows < before).then(|| {
+    (tables::is_migrations(table) && rows < before).then(|| {
         let expected = format!("at least {before} changes of the schema");
         Finding::anomaly("sqlite.version_backwards", location(), expected, seen)
     })
+}
+
+/// Tables that are gone with their rows. A new version of the application drops and renames tables, and
+/// shows it by new ones.
+fn vanished(shown: &str, before: &Remembered, now: &Remembered, examination: &mut Examination) {
+    // Where not all tables are remembered, one that is not among them need not be gone.
+    if now.tables_omitted > 0 {
+        return;
+    }
+    let gone = tables::gone(&before.tables, &now.tables);
+    let new_version = now.user_version > before.user_version
+        || (before.tables_omitted == 0 && tables::moved_on(&before.tables, &now.tables));
+    if gone.is_empty() || new_version && !tables::lost_much(&gone, &before.tables) {
+        if before.tables.keys().any(|table| !now.tables.contains_key(table)) {
+            examination.notes.push(format!("{shown}: tables were dropped since the last verified drill"));
+        }
+        return;
+    }
+    for (table, rows) in gone {
+        examination.find(Finding::anomaly(
+            "sqlite.table_vanished",
+            format!("{shown}: {}", display_path(table.as_bytes())),
+            format!("the table, with about {rows} rows"),
+            "no such table",
+        ));
+    }
 }
 
 /// Says what is odd about a database that is seen for the first time.

@@ -6,10 +6,14 @@ use std::io;
 use firedrill_core::finding::Finding;
 use firedrill_core::manifest::Entry;
 use firedrill_core::subject::Subject;
+use jiff::SignedDuration;
 
 use super::files::Files;
 use super::header::{Bad, HEADER, Header, MAGIC, SHARED_INDEX, SharedIndex, hot_journal};
 use super::{expect, memory, some_of};
+
+/// A shared index that is so much older than what it is about says nothing about it.
+const STALE_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// A file that starts like a database, with what lies beside it.
 pub(super) struct Database<'m> {
@@ -35,7 +39,17 @@ impl Database<'_> {
 
     pub(super) fn shared_index(&self, files: &mut Files) -> io::Result<Option<SharedIndex>> {
         let Some(shm) = self.shm else { return Ok(None) };
+        if self.shm_is_stale(shm) {
+            return Ok(None);
+        }
         Ok(files.start(&shm.path, SHARED_INDEX)?.as_deref().and_then(SharedIndex::parse))
+    }
+
+    /// The index is mapped into memory, and its time can stand still while it changes. A backup program that
+    /// goes by times then stores an index of long ago, which knows nothing about this database.
+    fn shm_is_stale(&self, shm: &Entry) -> bool {
+        let written = [Some(self.entry), self.wal].into_iter().flatten().filter_map(|e| e.mtime).max();
+        shm.mtime.zip(written).is_some_and(|(shm, written)| written.duration_since(shm) > STALE_AFTER)
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::Format;
 use super::context::Context;
+use crate::probe::tables;
 
 /// Tables remembered per probe, all dumps together.
 const TABLES_MAX: usize = 2000;
@@ -135,34 +136,73 @@ pub(super) fn compare(context: &Context<'_>, subject: &Subject) {
 
 fn compare_dump(context: &Context<'_>, name: &str, known: &Value, dump: &Dump) {
     let all_known = known.get("complete").and_then(Value::as_bool).unwrap_or(false);
-    if let Some(tables) = known.get("tables").and_then(Value::as_object)
-        && dump.complete
-    {
-        let mut gone: Vec<&str> =
-            tables.keys().filter(|table| !dump.tables.contains_key(*table)).map(String::as_str).collect();
-        let count = gone.len();
-        gone.truncate(10);
-        if count > 0 {
-            let of = if all_known { tables.len().to_string() } else { format!("more than {}", tables.len()) };
-            context.anomaly(
-                "structure.tables_vanished",
-                name,
-                format!("the {of} tables of the last verified drill"),
-                format!("{count} of them are gone: {}", gone.join(", ")),
-            );
-        }
+    let read = |value: &Value| serde_json::from_value(value.clone()).ok();
+    let before: BTreeMap<String, u64> = known.get("tables").and_then(read).unwrap_or_default();
+    let Some(rows) = known.get("rows").and_then(Value::as_u64) else { return };
+    if dump.complete {
+        compare_tables(context, name, &before, all_known, dump);
     }
-    if let Some(rows) = known.get("rows").and_then(Value::as_u64)
-        && rows >= COUNT_MIN
-        && dump.rows < rows.div_ceil(2)
-    {
+    // What is known table by table is compared without what comes and goes.
+    let by_table = all_known && dump.complete && rows > 0;
+    let (had, has) = if by_table {
+        (tables::lasting_rows(&before), tables::lasting_rows(&dump.tables))
+    } else {
+        (rows, dump.rows)
+    };
+    if had >= COUNT_MIN && has < had.div_ceil(2) {
         context.anomaly(
             "structure.rows_fell",
             name,
-            format!("about the {rows} rows of the last verified drill"),
-            format!("{} rows", dump.rows),
+            format!("about the {had} rows of the last verified drill"),
+            format!("{has} rows"),
         );
     }
+}
+
+fn compare_tables(
+    context: &Context<'_>,
+    name: &str,
+    before: &BTreeMap<String, u64>,
+    all_known: bool,
+    dump: &Dump,
+) {
+    for (table, had) in before.iter().filter(|(table, _)| tables::is_migrations(table)) {
+        if let Some(has) = dump.tables.get(table).filter(|has| *has < had && dump.rows > 0) {
+            context.anomaly(
+                "structure.version_backwards",
+                name,
+                format!("at least the {had} changes of the schema in {table} of the last verified drill"),
+                format!("{has}: the schema is an older one"),
+            );
+        }
+    }
+    // Where rows are not counted, every table counts.
+    let counted = before.values().any(|rows| *rows > 0);
+    let missing =
+        || before.keys().filter(|table| !dump.tables.contains_key(*table) && !tables::is_passing(table));
+    let gone: Vec<(&str, u64)> = if counted {
+        tables::gone(before, &dump.tables)
+    } else {
+        missing().map(|table| (table.as_str(), 0)).collect()
+    };
+    let new_version = all_known && tables::moved_on(before, &dump.tables);
+    let meant = new_version
+        && if counted { !tables::lost_much(&gone, before) } else { gone.len() * 2 < before.len() };
+    if gone.is_empty() || meant {
+        let count = missing().count();
+        if count > 0 {
+            context.note(format!("{name}: {count} tables were dropped since the last verified drill"));
+        }
+        return;
+    }
+    let of = if all_known { before.len().to_string() } else { format!("more than {}", before.len()) };
+    let shown: Vec<&str> = gone.iter().map(|(table, _)| *table).take(10).collect();
+    context.anomaly(
+        "structure.tables_vanished",
+        name,
+        format!("the {of} tables of the last verified drill"),
+        format!("{} of them are gone: {}", gone.len(), shown.join(", ")),
+    );
 }
 
 fn compare_revision(context: &Context<'_>, before: &BTreeMap<String, Value>, newest: Revision) {

@@ -109,7 +109,11 @@ fn most_bytes_gone() {
 #[test]
 fn folders_that_vanished_or_are_empty() {
     is_found("shape.folder_gone", false, |tree, time| tree.remove("data/pictures", time));
-    is_found("shape.folder_gone", false, |tree, time| tree.remove("data/notes/year-2022", time));
+    // One after the other is little, and together they are much.
+    is_found("shape.folder_gone", false, |tree, time| {
+        tree.remove("data/notes/year-2021", time);
+        tree.remove("data/notes/year-2022", time);
+    });
     // A nested mount that is not crossed: the folder stays.
     is_found("shape.folder_emptied", false, |tree, time| {
         tree.remove("data/pictures", time);
@@ -268,6 +272,15 @@ fn another_host() {
     assert_found(&fleet.examine(&ShapeProbe), "shape.host", Class::Anomaly);
     fleet.learn(&ShapeProbe, true);
     assert_green(&fleet.examine(&ShapeProbe));
+
+    // Another service is no new generation of this one.
+    let (mut fleet, mut tree) = nights(4);
+    fleet.snapshots.iter_mut().for_each(|(snapshot, _)| snapshot.host = "app-6d4cf56db6-x2kqp".into());
+    next(&mut fleet, &mut tree, |_, _| {});
+    for host in ["app-staging-7f9d5b8c44-b8zt4", "staging", "app", "3f2a9b7c1d0e"] {
+        fleet.snapshots.last_mut().unwrap().0.host = host.into();
+        assert_finds(&fleet.examine(&ShapeProbe), &["shape.host"]);
+    }
 
     let (mut fleet, _) = nights(2);
     fleet.drill.hosts = vec!["node".into(), "node2".into()];

@@ -1,5 +1,5 @@
 use super::*;
-use crate::probe::fleet::assert_green;
+use crate::probe::fleet::{assert_finds, assert_green};
 use crate::probe::shape::ShapeProbe;
 
 /// The change is green with earlier snapshots alone, with the baseline alone, and with both.
@@ -65,6 +65,76 @@ fn a_single_deleted_file() {
     for path in ["data/notes/year-2021/note-1.txt", "data/pictures/p3.jpg", "data/settings/2.yml"] {
         stays_green(|tree, time| tree.remove(path, time));
     }
+}
+
+#[test]
+fn a_folder_that_somebody_removed() {
+    stays_green(|tree, time| tree.remove("data/notes/year-2022", time));
+    // Whether the last files of a kind were removed shows only against their folders.
+    let (mut fleet, mut tree) = nights(4);
+    fleet.learn(&ShapeProbe, false);
+    next(&mut fleet, &mut tree, |tree, time| tree.remove("data/settings", time));
+    assert_green(&fleet.examine(&ShapeProbe));
+}
+
+#[test]
+fn a_spool_that_fills_and_drains() {
+    let (mut fleet, mut tree) = nights(3);
+    for day in 4..12i64 {
+        next(&mut fleet, &mut tree, |tree, time| {
+            tree.remove_where(time, |p| p.starts_with("data/incoming/"));
+            if day % 3 > 0 {
+                for n in 0..30u64 {
+                    tree.write(
+                        &format!("data/incoming/{day}-{n}.eml"),
+                        prose(day as u64 * 50 + n, 900),
+                        time,
+                    );
+                }
+            }
+        });
+        assert_green(&fleet.examine(&ShapeProbe));
+        fleet.learn(&ShapeProbe, false);
+    }
+}
+
+#[test]
+fn content_that_is_put_together_in_fewer_files() {
+    let block = |tree: &mut Tree, seed: u64, length: usize, time| {
+        let name = format!("data/tsdb/01j{}", hex::encode(noise(seed, 12)));
+        tree.write(&format!("{name}/chunks/000001"), noise(seed, length), time);
+        tree.write(&format!("{name}/meta.json"), prose(seed, 200), time);
+        tree.write(&format!("{name}/index"), prose(seed, 900), time);
+        tree.write(&format!("{name}/tombstones"), "nothing..", time);
+    };
+    let mut fleet = Fleet::new("tsdb");
+    let mut tree = Tree::default();
+    (0..20).for_each(|n| block(&mut tree, n, 9000, at(1, 0.0)));
+    fleet.backup(at(1, 3.0), &tree);
+    fleet.learn(&ShapeProbe, false);
+    tree.remove("data/tsdb", at(2, 0.0));
+    (0..2).for_each(|n| block(&mut tree, 100 + n, 80_000, at(2, 0.0)));
+    fleet.backup(at(2, 3.0), &tree);
+    assert_green(&fleet.examine(&ShapeProbe));
+    // Without most of the content it is a loss.
+    tree.remove_where(at(2, 3.5), |p| p.ends_with("000001"));
+    fleet.backup(at(2, 4.0), &tree);
+    assert_finds(&fleet.examine(&ShapeProbe), &["shape.bytes", "shape.files"]);
+}
+
+#[test]
+fn encrypted_files_that_stay_when_others_go() {
+    let (mut fleet, mut tree) = nights(1);
+    for n in 0..9u64 {
+        tree.write(&format!("data/vault/{n}"), noise(n, 2000), at(1, 1.0));
+    }
+    fleet.backup(at(2, 3.0), &tree);
+    fleet.learn(&ShapeProbe, false);
+    tree.remove("data/notes", at(3, 0.0));
+    fleet.backup(at(3, 3.0), &tree);
+    let examination = fleet.examine(&ShapeProbe);
+    assert!(!examination.findings.is_empty());
+    assert!(examination.findings.iter().all(|f| f.code != "shape.encrypted"), "{examination:?}");
 }
 
 #[test]
@@ -148,6 +218,13 @@ fn files_of_a_package_with_constant_times_change_unseen() {
     tree.write("data/lib/x.so", b"\x7fELF2".repeat(90), Timestamp::from_second(1).unwrap());
     fleet.backup(at(4, 3.0), &tree);
     assert_green(&fleet.examine(&ShapeProbe));
+    // The constant of npm is later than most.
+    let npm = Timestamp::from_second(499_162_500).unwrap();
+    tree.write("data/lib/package.json", "{\"version\": \"1.0.0\"}", npm);
+    fleet.backup(at(5, 3.0), &tree);
+    tree.write("data/lib/package.json", "{\"version\": \"1.0.1\"}", npm);
+    fleet.backup(at(6, 3.0), &tree);
+    assert_green(&fleet.examine(&ShapeProbe));
 }
 
 #[test]
@@ -206,6 +283,23 @@ fn pods_with_random_names_and_two_hosts_in_turn() {
     fleet.learn(&ShapeProbe, false);
     fleet.snapshots.push(newest);
     assert_green(&fleet.examine(&ShapeProbe));
+
+    // Rolled out anew after a week, or put into a new container.
+    for (before, after) in [
+        ("app-6d4cf56db6-x2kqp", "app-7f9d5b8c44-b8zt4"),
+        ("backup-29384400-vw5hx", "backup-29394480-2fk9d"),
+        ("daemon-x2kqp", "daemon-b8zt4"),
+        ("3f2a9b7c1d0e", "0c1e5a77b2f9"),
+    ] {
+        let (mut fleet, mut tree) = nights(5);
+        fleet.snapshots.iter_mut().for_each(|(snapshot, _)| snapshot.host = before.into());
+        fleet.learn(&ShapeProbe, false);
+        next(&mut fleet, &mut tree, |_, _| {});
+        fleet.snapshots.last_mut().unwrap().0.host = after.into();
+        assert_green(&fleet.examine(&ShapeProbe));
+        fleet.baseline = None;
+        assert_green(&fleet.examine(&ShapeProbe));
+    }
 
     // A laptop and a desktop under one tag, with different content.
     let mut fleet = Fleet::new("home");

@@ -40,6 +40,16 @@ fn a_live_database_without_its_log_is_only_mentioned() {
 }
 
 #[test]
+fn an_index_of_long_ago_says_nothing() {
+    // Its pages are mapped, so that its time can stand still, and a backup goes on with an old copy of it.
+    let files = live_files().without_wal();
+    let fixture = files.fixture();
+    let file = std::fs::File::options().write(true).open(fixture.path(&format!("{DB}-shm"))).unwrap();
+    file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000)).unwrap();
+    assert!(examine(&fixture.subject()).findings.is_empty());
+}
+
+#[test]
 fn half_a_log_is_an_uncommitted_tail() {
     let (folder, connection) = live();
     connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)").unwrap();

@@ -41,11 +41,37 @@ fn tables_that_lost_most_of_their_rows() {
 
 #[test]
 fn tables_that_vanished() {
-    let before = closed(&format!("{SCHEMA} CREATE TABLE users (x);"));
-    assert_eq!(
-        found(&since(&before, &closed(SCHEMA))),
-        anomaly("sqlite.table_vanished", "app/app.db: users")
-    );
+    let with = |more: &str| closed(&format!("{SCHEMA} {} {more}", rows("t", 100)));
+    let users = "CREATE TABLE users (x); INSERT INTO users VALUES (1);";
+    let vanished = anomaly("sqlite.table_vanished", "app/app.db: users");
+    assert_eq!(found(&since(&with(users), &with(""))), vanished);
+    // A new version of the application does not drop everything.
+    let moved_on = closed("CREATE TABLE new (x);");
+    assert_eq!(found(&since(&closed(&format!("{SCHEMA} {users}")), &moved_on)), vanished);
+}
+
+#[test]
+fn tables_that_a_new_version_dropped_or_that_held_nothing() {
+    let with = |more: &str| closed(&format!("{SCHEMA} {} {more}", rows("t", 100)));
+    for (before, now) in [
+        ("CREATE TABLE unused (x);", ""),
+        ("CREATE TABLE sessions (x); INSERT INTO sessions VALUES (1);", ""),
+        (
+            "CREATE TABLE a (x); CREATE TABLE b (x); CREATE TABLE users (x); INSERT INTO users VALUES (1);",
+            "CREATE TABLE a (x); CREATE TABLE b (x); CREATE TABLE accounts (x);",
+        ),
+    ] {
+        assert_green(&since(&with(before), &with(now)), 1);
+    }
+}
+
+#[test]
+fn tables_whose_rows_come_and_go() {
+    for table in ["Logs", "DownloadHistory", "user_session"] {
+        let create = format!("CREATE TABLE {table} (id INTEGER PRIMARY KEY, text);");
+        let before = closed(&format!("{SCHEMA} {create} {}", rows(table, 300)));
+        assert_green(&since(&before, &closed(&format!("{SCHEMA} {create}"))), 1);
+    }
 }
 
 #[test]

@@ -171,3 +171,32 @@ fn sqlite_dumps_end_with_their_transaction() {
     let rolled_back = String::from_utf8(dump).unwrap().replace("COMMIT;\n", "ROLLBACK; -- due to errors\n");
     Restored::of("a.sql", rolled_back.as_bytes()).examine().must_find("sql_dump.errors");
 }
+
+#[test]
+fn what_a_new_version_of_the_application_does_to_its_tables() {
+    let dump = |tables: &[(&str, usize)]| {
+        let all: String = tables
+            .iter()
+            .map(|(table, rows)| {
+                let data: String = (0..*rows).map(|row| format!("{row}\n")).collect();
+                format!("CREATE TABLE public.{table} (\n    id int\n);\n\nCOPY public.{table} (id) FROM stdin;\n{data}\\.\n\n")
+            })
+            .collect();
+        let text = format!(
+            "--\n-- PostgreSQL database dump\n--\n\n{all}--\n-- PostgreSQL database dump complete\n--\n"
+        );
+        Restored::of("app.sql", text.as_bytes())
+    };
+    let before =
+        dump(&[("a", 100), ("b", 20), ("c", 9), ("schema_migrations", 30), ("sessions", 400)]).examine();
+    before.must_be_clean();
+    let now = |tables: &[(&str, usize)]| dump(tables).examine_after(&before);
+    // Sessions end, and a migration drops a table.
+    now(&[("a", 101), ("b", 20), ("c", 9), ("schema_migrations", 30), ("sessions", 0)]).must_be_clean();
+    now(&[("a", 101), ("b", 20), ("d", 0), ("schema_migrations", 31), ("sessions", 9)]).must_be_clean();
+    // Without a migration it is a loss; so is more than one drops; an older schema came back.
+    now(&[("a", 101), ("b", 20), ("schema_migrations", 30)]).must_find("structure.tables_vanished");
+    now(&[("b", 20), ("c", 9), ("d", 0), ("schema_migrations", 31)]).must_find("structure.tables_vanished");
+    now(&[("a", 90), ("b", 20), ("c", 9), ("schema_migrations", 28)])
+        .must_find("structure.version_backwards");
+}
