@@ -18,7 +18,7 @@ use firedrill_core::plan::{Limits, Plan};
 use firedrill_core::planner::{self, CopyView, Filter, Pick, Request};
 use firedrill_core::ports::Scratch as _;
 use firedrill_core::run::{self, Bench, OpenCopy};
-use firedrill_core::secret::redact_urls;
+use firedrill_core::secret::redact_address;
 use firedrill_core::snapshot::{CopyName, Series};
 use firedrill_core::verdict::Exit;
 use firedrill_core::watch::Watch;
@@ -311,32 +311,42 @@ fn remember(run_folder: &Path, judgement: &firedrill_core::judge::Judgement, mem
     }
 }
 
-/// The command that repeats this run: as typed, without secrets in addresses, and with the seed.
+/// The command that repeats this run: as typed, without secrets, and with the seed.
 fn command(seed: u64) -> String {
     let mut words: Vec<String> =
         std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
     if let Some(first) = words.first_mut() {
         *first = "firedrill".to_owned();
     }
+    hide_secrets(&mut words);
     if !words.iter().any(|word| word == "--seed" || word.starts_with("--seed=")) {
         words.extend(["--seed".to_owned(), seed.to_string()]);
     }
-    hide_secrets(&mut words);
-    redact_urls(&shell_words::join(words))
+    shell_words::join(words)
 }
 
-/// A command that prints the password may hold one itself, and an option that firedrill does not know could be
-/// anything.
+/// The arguments of a command that tells a password may be one; the name of its program is not. The value of
+/// an option may be anything; its key is not secret. Addresses lose their user part.
 fn hide_secrets(words: &mut [String]) {
-    let mut hidden = false;
+    let mut before = String::new();
     for word in words {
-        if std::mem::take(&mut hidden) {
-            "***".clone_into(word);
-        } else if let Some((name @ ("--password-command" | "--option"), _)) = word.split_once('=') {
-            *word = format!("{name}=***");
-        } else {
-            hidden = matches!(word.as_str(), "--password-command" | "--option" | "-o");
-        }
+        let shown = match (before.as_str(), word.split_once('=')) {
+            ("--password-command", _) => first_part(word, char::is_whitespace, " "),
+            ("--option" | "-o", _) => first_part(word, |c| c == '=', "="),
+            (_, Some((name @ "--password-command", own))) => {
+                format!("{name}={}", first_part(own, char::is_whitespace, " "))
+            }
+            (_, Some((name @ "--option", own))) => format!("{name}={}", first_part(own, |c| c == '=', "=")),
+            _ => redact_address(word),
+        };
+        before = std::mem::replace(word, shown);
+    }
+}
+
+fn first_part(text: &str, ends: impl Fn(char) -> bool, end: &str) -> String {
+    match text.trim().split_once(ends) {
+        Some((first, _)) => format!("{first}{end}***"),
+        None => text.to_owned(),
     }
 }
 
@@ -346,12 +356,23 @@ mod tests {
 
     #[test]
     fn the_command_that_repeats_a_run_holds_no_secret() {
-        let typed = "firedrill restore-test --password-command echo_hunter2 --password-command=echo_hunter2 -o k=hunter2 --json";
-        let mut words: Vec<String> = typed.split(' ').map(str::to_owned).collect();
+        let mut words = [
+            "firedrill",
+            "--password-command",
+            "echo hunter2",
+            "--password-command=echo hunter2",
+            "-o",
+            "key=hunter2",
+            "--option=key=hunter2",
+            "-r",
+            "rest:http://user:hunter2@host/x",
+        ]
+        .map(str::to_owned);
         hide_secrets(&mut words);
         assert_eq!(
             words.join(" "),
-            "firedrill restore-test --password-command *** --password-command=*** -o *** --json"
+            "firedrill --password-command echo *** --password-command=echo *** -o key=*** --option=key=*** \
+             -r rest:http://***@host/x"
         );
     }
 }

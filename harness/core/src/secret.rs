@@ -55,9 +55,18 @@ pub fn redact_urls(text: &str) -> String {
     shown
 }
 
+/// `address` with its user part hidden. Unlike in a longer text, white space does not end a URL here: it is
+/// allowed in a password.
+pub fn redact_address(address: &str) -> String {
+    if !address.contains("://") {
+        return address.to_owned();
+    }
+    redact_urls(&address.replace(char::is_whitespace, "%20"))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Secret, redact_urls};
+    use super::{Secret, redact_address, redact_urls};
 
     #[test]
     fn a_secret_is_not_printed() {
@@ -73,5 +82,11 @@ mod tests {
         );
         assert_eq!(redact_urls("http://token@h and https://h/a@b"), "http://***@h and https://h/a@b");
         assert_eq!(redact_urls("s3:https://h/bucket"), "s3:https://h/bucket");
+    }
+
+    #[test]
+    fn white_space_belongs_to_an_address() {
+        assert_eq!(redact_address("rest:http://u:p w@h/x y"), "rest:http://***@h/x%20y");
+        assert_eq!(redact_address("/mnt/my disk"), "/mnt/my disk");
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings::Objectives;
 use crate::error::{Error, ErrorKind};
-use crate::secret::redact_urls;
+use crate::secret::redact_address;
 use crate::snapshot::CopyName;
 
 /// What kind of backup a copy holds and a target is kept as.
@@ -153,7 +153,7 @@ impl CopyConfig {
 
     /// Where it is, without secrets.
     pub fn location(&self) -> String {
-        redact_urls(&self.repository)
+        redact_address(&self.repository)
     }
 
     /// Why this version cannot open the copy, if it cannot. Whoever opens copies asks this first and
