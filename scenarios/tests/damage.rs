@@ -15,9 +15,15 @@ mod input;
 mod matrix;
 #[path = "damage/place.rs"]
 mod place;
+#[path = "damage/replay.rs"]
+mod replay;
 #[path = "damage/restic.rs"]
 mod restic;
+#[path = "damage/secrets.rs"]
+mod secrets;
 #[path = "support/shared.rs"]
 mod shared;
+#[path = "damage/untouched.rs"]
+mod untouched;
 #[path = "damage/vault.rs"]
 mod vault;

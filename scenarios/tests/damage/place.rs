@@ -48,6 +48,11 @@ impl Place {
         self.path("state")
     }
 
+    /// A folder whose content is searched for secrets, like the state folder.
+    pub(crate) fn out(&self) -> PathBuf {
+        self.path("out")
+    }
+
     /// A firedrill with nothing of this machine's settings.
     pub(crate) fn firedrill(&self) -> Result<Run<'_>> {
         let mut command = Command::new(binary()?);
@@ -120,6 +125,22 @@ impl Run<'_> {
         self
     }
 
+    /// In the words of a shell that becomes this command by `exec "$@"`.
+    pub(crate) fn in_shell(mut self, script: &str, more: &[&str]) -> Self {
+        let shell = ["sh", "-c", script, "sh"];
+        self.wrap(more.iter().copied().chain(shell));
+        self
+    }
+
+    fn wrap<'w>(&mut self, mut words: impl Iterator<Item = &'w str>) {
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.env_clear().args(words).arg(self.command.get_program()).args(self.command.get_args());
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(self.place.folder.path());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = command;
+    }
+
     /// Without the powers of root to look past permissions; `None`, after saying so, where that cannot be
     /// taken away.
     pub(crate) fn unprivileged(mut self) -> Option<Self> {
@@ -132,12 +153,7 @@ impl Run<'_> {
             crate::restic::skip("setpriv cannot take powers from root: permissions are not tested");
             return None;
         }
-        let mut command = Command::new("setpriv");
-        command.env_clear().args(LESS).arg(self.command.get_program()).args(self.command.get_args());
-        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.current_dir(self.place.folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        self.command = command;
+        self.wrap(std::iter::once("setpriv").chain(LESS));
         Some(self)
     }
 
@@ -197,8 +213,9 @@ impl Run<'_> {
     fn check(&self, answer: &Answer) -> Result<()> {
         let mut texts =
             vec![("stdout".into(), answer.stdout.clone()), ("stderr".into(), answer.stderr.clone())];
-        let mut folders = vec![self.place.state()];
-        while let Some(folder) = folders.pop().filter(|folder| folder.is_dir()) {
+        let mut folders = vec![self.place.state(), self.place.out()];
+        folders.retain(|folder| folder.is_dir());
+        while let Some(folder) = folders.pop() {
             for path in crate::vault::files(&folder)? {
                 if path.is_dir() {
                     folders.push(path);
