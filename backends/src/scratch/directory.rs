@@ -5,9 +5,12 @@
 //! the kernel releases when the owner dies, however it dies: that is how [`Scratch::sweep`] tells a lease in
 //! use from a leftover. A lease made on another machine (a shared file system) is left alone until it
 //! expires.
+//!
+//! Who makes a lease holds a shared lock on the base folder until the label is locked. A lease without a
+//! label whose base can be locked alone is therefore nobody's.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -17,16 +20,25 @@ use firedrill_core::clock::Clock;
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::ports::{Lease, LeaseRequest, Scratch, Swept};
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{self as rfs, AtFlags, FlockOperation, Mode, OFlags};
+use rustix::fs::{self as rfs, FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::removal::remove;
+
 const PREFIX: &str = "firedrill-";
-const LABEL: &str = "label.json";
+pub(super) const LABEL: &str = "label.json";
 const LABEL_SIZE_MAX: u64 = 64 << 10;
 /// What every label starts with.
 const LABEL_START: &str = "{\"firedrill_lease\":";
 /// A lease has its label long before this time passed.
 const MAKING_SECONDS: i64 = 60;
+/// The name of a drill is kept up to this length: a label is small.
+const DRILL_MAX: usize = 4 << 10;
+/// Where restored content goes.
+const DATA: &str = "data";
+/// Where probes may write.
+const WORK: &str = "work";
 
 /// What a lease says about itself.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +54,24 @@ struct Label {
     /// A person asked to keep it.
     #[serde(default)]
     kept: bool,
+}
+
+/// What a label, or its absence, means for a sweep.
+enum Claim {
+    /// Nobody's. Whatever is locked stays locked while this is held.
+    Leftover(Option<OwnedFd>),
+    /// It stays, for this reason.
+    Alone(String),
+    /// Somebody else has removed it.
+    Gone,
+}
+
+enum Look {
+    Labelled(Claim),
+    /// Nothing yet, or half a label.
+    Unlabelled,
+    /// Something, and no label at all.
+    Strange,
 }
 
 /// Leases below one folder.
@@ -95,67 +125,121 @@ impl DirectoryScratch {
     }
 
     fn sweep_one(&self, name: &str, swept: &mut Swept) {
-        let folder = self.base.join(name);
-        match self.leftover(&folder) {
-            Ok(None) => match remove(&self.base, name) {
+        match self.claim(&self.base.join(name)) {
+            // The locks are held until everything is gone, so that two sweeps do not meet in one lease.
+            Ok(Claim::Leftover(_locks)) => match remove(&self.base, name) {
                 Ok(()) => swept.removed.push(name.to_owned()),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => swept.failed.push(format!("{name}: {e}")),
             },
-            Ok(Some(why)) => swept.in_use.push(format!("{name}: {why}")),
+            Ok(Claim::Alone(why)) => swept.in_use.push(format!("{name}: {why}")),
+            Ok(Claim::Gone) => {}
             Err(why) => swept.failed.push(format!("{name}: {why}")),
         }
     }
 
-    /// `None` when the lease may be removed, or why not.
-    fn leftover(&self, folder: &Path) -> std::result::Result<Option<String>, String> {
-        let path = folder.join(LABEL);
-        let file = match OpenOptions::new()
-            .read(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path)
-        {
-            Ok(file) => file,
-            // A lease whose owner died before it wrote the label holds nothing.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_bare(folder) => {
-                return Ok(self.in_the_making(folder));
-            }
-            Err(e) => return Err(format!("its label cannot be read: {e}")),
+    /// Whether the lease may be removed. `Err`: it cannot be told.
+    fn claim(&self, folder: &Path) -> std::result::Result<Claim, String> {
+        match self.look(folder)? {
+            Look::Labelled(claim) => Ok(claim),
+            Look::Unlabelled | Look::Strange => match self.nobody_makes_leases(folder) {
+                Err(why) => Ok(Claim::Alone(why)),
+                // Its owner may have finished the label just before.
+                Ok(base) => match self.look(folder)? {
+                    Look::Labelled(claim) => Ok(claim),
+                    Look::Unlabelled => Ok(Claim::Leftover(base)),
+                    Look::Strange => Err("it has no label".to_owned()),
+                },
+            },
+        }
+    }
+
+    fn look(&self, folder: &Path) -> std::result::Result<Look, String> {
+        let unreadable = |e: io::Error| format!("its label cannot be read: {e}");
+        match std::fs::symlink_metadata(folder) {
+            Ok(meta) if meta.uid() == rustix::process::geteuid().as_raw() => {}
+            Ok(_) => return Ok(Look::Labelled(Claim::Alone("it belongs to another user".to_owned()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Look::Labelled(Claim::Gone)),
+            Err(e) => return Err(unreadable(e)),
+        }
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let opened =
+            OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(folder.join(LABEL));
+        let mut file = match opened {
+            Ok(file) if file.metadata().is_ok_and(|meta| meta.is_file()) => file,
+            Ok(_) => return Err("its label is not a file".to_owned()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return without_label(folder),
+            Err(e) => return Err(unreadable(e)),
         };
         if rfs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Ok(Some("its owner is alive".to_owned()));
+            return Ok(Look::Labelled(Claim::Alone("its owner is alive".to_owned())));
         }
         let mut text = String::new();
-        file.take(LABEL_SIZE_MAX)
-            .read_to_string(&mut text)
-            .map_err(|e| format!("its label cannot be read: {e}"))?;
-        let label: Label = match serde_json::from_str(&text) {
-            Ok(label) => label,
+        (&mut file).take(LABEL_SIZE_MAX).read_to_string(&mut text).map_err(unreadable)?;
+        match serde_json::from_str(&text) {
+            Ok(label) => Ok(Look::Labelled(self.judge(&label, file))),
             // Cut short: its owner died while it wrote it.
-            Err(_) if LABEL_START.starts_with(&text) || text.starts_with(LABEL_START) => {
-                return Ok(self.in_the_making(folder));
-            }
-            Err(e) => return Err(format!("its label is not one of ours: {e}")),
-        };
+            Err(_) if LABEL_START.starts_with(&text) || text.starts_with(LABEL_START) => Ok(Look::Unlabelled),
+            Err(e) => Err(format!("its label is not one of ours: {e}")),
+        }
+    }
+
+    /// What the label of a lease without a living owner says.
+    fn judge(&self, label: &Label, lock: File) -> Claim {
         if label.kept && !self.kept_too {
-            return Ok(Some("it was kept on purpose (sweep --kept removes it)".to_owned()));
+            return Claim::Alone("it was kept on purpose (sweep --kept removes it)".to_owned());
         }
         if label.boot != boot_id() && label.expires > self.clock.now() {
-            return Ok(Some(format!(
+            return Claim::Alone(format!(
                 "it was made elsewhere or before a restart, and expires at {}",
                 label.expires
-            )));
+            ));
         }
-        Ok(None)
+        Claim::Leftover(Some(lock.into()))
     }
-}
 
-impl DirectoryScratch {
-    /// A lease without a whole label is a leftover, unless it is so young that its owner may be about to
-    /// write one.
-    fn in_the_making(&self, folder: &Path) -> Option<String> {
-        let made = std::fs::symlink_metadata(folder).ok()?.mtime();
-        let age = self.clock.now().as_second().saturating_sub(made);
-        (age < MAKING_SECONDS).then(|| "it is being made".to_owned())
+    /// Makes sure that no lease is being made, as long as what it returns is held. Where folders cannot be
+    /// locked, age has to tell.
+    fn nobody_makes_leases(&self, folder: &Path) -> std::result::Result<Option<OwnedFd>, String> {
+        let in_the_making = || "it is being made".to_owned();
+        match self.lock_base(FlockOperation::NonBlockingLockExclusive) {
+            Ok(base) => Ok(Some(base)),
+            Err(Errno::WOULDBLOCK) => Err(in_the_making()),
+            Err(_) => {
+                let made = std::fs::symlink_metadata(folder).map_or(i64::MAX, |meta| meta.mtime());
+                let age = self.clock.now().as_second().saturating_sub(made);
+                if age < MAKING_SECONDS { Err(in_the_making()) } else { Ok(None) }
+            }
+        }
+    }
+
+    fn lock_base(&self, how: FlockOperation) -> std::result::Result<OwnedFd, Errno> {
+        let base =
+            rfs::open(&self.base, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        rfs::flock(&base, how)?;
+        Ok(base)
+    }
+
+    /// Makes the folder of a lease with everything that belongs into it, and returns the lock on its label.
+    fn make(&self, folder: &Path, label: &Label) -> io::Result<File> {
+        let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
+        // Where the base cannot be locked, a sweep goes by age.
+        let making = self.lock_base(FlockOperation::LockShared);
+        private(folder)?;
+        let made = open_label(folder).and_then(|file| {
+            rfs::flock(&file, FlockOperation::LockExclusive)?;
+            write_label(&file, label)?;
+            private(&folder.join(DATA))?;
+            private(&folder.join(WORK))?;
+            Ok(file)
+        });
+        if made.is_err() {
+            // Half a lease (scratch is full, say) would be in the way of nobody, but it need not stay.
+            let name = folder.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let _ = remove(&self.base, name);
+        }
+        drop(making);
+        made
     }
 }
 
@@ -165,29 +249,25 @@ impl Scratch for DirectoryScratch {
         let id = lease_id(request);
         let name = format!("{PREFIX}{id}");
         let folder = self.base.join(&name);
-        let attempt = |e: std::io::Error| {
-            Error::new(ErrorKind::Scratch, format!("make a scratch folder in {}", self.base.display()))
-                .from_source(&e)
-        };
-        let private = |path: &Path| DirBuilder::new().mode(0o700).create(path).map_err(attempt);
-        private(&folder)?;
         let now = self.clock.now();
         let lifetime = SignedDuration::try_from(request.lifetime).unwrap_or(SignedDuration::from_hours(24));
+        let mut drill = request.drill.to_string();
+        drill.truncate(drill.floor_char_boundary(DRILL_MAX));
         let label = Label {
             firedrill_lease: 1,
             run: request.run.to_owned(),
-            drill: request.drill.to_string(),
+            drill,
             created: now,
             expires: now.checked_add(lifetime).unwrap_or(Timestamp::MAX),
             boot: boot_id(),
             kept: false,
         };
-        let lock = open_label(&folder).map_err(attempt)?;
-        rfs::flock(&lock, FlockOperation::LockExclusive).map_err(|e| attempt(e.into()))?;
-        write_label(&lock, &label).map_err(attempt)?;
-        let (data, work) = (folder.join("data"), folder.join("work"));
-        private(&data)?;
-        private(&work)?;
+        let lock = self.make(&folder, &label).map_err(|e| {
+            Error::new(ErrorKind::Scratch, format!("make a scratch folder in {}", self.base.display()))
+                .from_source(&e)
+                .advise("choose a folder with room that you can write to, with --scratch")
+        })?;
+        let (data, work) = (folder.join(DATA), folder.join(WORK));
         let base = self.base.clone();
         Ok(Lease::new(id, data, work, move |keep| {
             if keep {
@@ -212,7 +292,7 @@ impl Scratch for DirectoryScratch {
         let mut swept = Swept::default();
         let listing = match std::fs::read_dir(&self.base) {
             Ok(listing) => listing,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(swept),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(swept),
             Err(e) => {
                 return Err(
                     Error::new(ErrorKind::Scratch, format!("list {}", self.base.display())).from_source(&e)
@@ -233,20 +313,27 @@ impl Scratch for DirectoryScratch {
     }
 }
 
-fn open_label(folder: &Path) -> std::io::Result<File> {
+fn open_label(folder: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(folder.join(LABEL))
 }
 
-/// Writes the label in place: it is never renamed, because the lock belongs to the file.
-fn write_label(mut file: &File, label: &Label) -> std::io::Result<()> {
+/// Writes the label in place: it is never renamed, because the lock belongs to the file. What it overwrites
+/// is cut off last, so that a full disk does not cost a lease its label.
+fn write_label(mut file: &File, label: &Label) -> io::Result<()> {
     let text = serde_json::to_vec(label)?;
-    file.seek(std::io::SeekFrom::Start(0))?;
-    file.set_len(0)?;
-    file.write_all(&text)
+    file.seek(io::SeekFrom::Start(0))?;
+    file.write_all(&text)?;
+    file.set_len(text.len() as u64)
 }
 
-fn is_bare(folder: &Path) -> bool {
-    std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
+/// A lease whose owner died before it wrote the label holds nothing.
+fn without_label(folder: &Path) -> std::result::Result<Look, String> {
+    match std::fs::read_dir(folder).map(|mut entries| entries.next().is_none()) {
+        Ok(true) => Ok(Look::Unlabelled),
+        Ok(false) => Ok(Look::Strange),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Look::Labelled(Claim::Gone)),
+        Err(e) => Err(format!("it cannot be listed: {e}")),
+    }
 }
 
 /// Unique among all leases of this machine: the run and the drill are told apart by a hash.
@@ -260,69 +347,5 @@ fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
-/// Removes the folder `name` in `base` with everything in it, following no links.
-///
-/// Folders inside are moved up one by one and then emptied in turn, so neither depth nor path length
-/// matters, and only two folders are open at a time. Folders without permissions get them first.
-pub fn remove(base: &Path, name: &str) -> std::io::Result<()> {
-    let top: OwnedFd = rfs::openat(rfs::CWD, base, FOLDER, Mode::empty())?;
-    let lease = open_folder(&top, name.as_bytes())?;
-    // A removal that was killed left folders under these names; they are found again like any other.
-    let mut moved = 0_u64;
-    let mut waiting = vec![Vec::from(b"." as &[u8])];
-    let mut mine = std::collections::HashSet::new();
-    while let Some(next) = waiting.pop() {
-        let folder = if next == b"." { lease.try_clone()? } else { open_folder(&lease, &next)? };
-        let own = next == b".";
-        for entry in rfs::Dir::read_from(&folder)? {
-            let entry = entry?;
-            let child = entry.file_name().to_bytes();
-            // What was moved up earlier is on the list already; the label goes last.
-            let listed = own && (mine.contains(child) || child == LABEL.as_bytes());
-            if child == b"." || child == b".." || listed {
-                continue;
-            }
-            match rfs::unlinkat(&folder, child, AtFlags::empty()) {
-                Ok(()) | Err(rustix::io::Errno::NOENT) => continue,
-                Err(rustix::io::Errno::ISDIR | rustix::io::Errno::PERM) => {}
-                Err(e) => return Err(e.into()),
-            }
-            // Moving a folder writes its `..` entry, so it must be writable itself.
-            rfs::chmodat(&folder, child, Mode::RWXU, AtFlags::empty())?;
-            let up = loop {
-                moved += 1;
-                let up = [MOVED, moved.to_string().as_bytes()].concat();
-                match rfs::renameat_with(&folder, child, &lease, &up, rfs::RenameFlags::NOREPLACE) {
-                    Ok(()) => break up,
-                    Err(rustix::io::Errno::EXIST) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            };
-            mine.insert(up.clone());
-            waiting.push(up);
-        }
-        if !own {
-            rfs::unlinkat(&lease, &next, AtFlags::REMOVEDIR)?;
-        }
-    }
-    match rfs::unlinkat(&lease, LABEL, AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(e) => return Err(e.into()),
-    }
-    rfs::unlinkat(&top, name, AtFlags::REMOVEDIR)?;
-    Ok(())
-}
-
-/// Names of folders that were moved up.
-const MOVED: &[u8] = b".removing-";
-const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-fn open_folder(parent: &OwnedFd, name: &[u8]) -> std::io::Result<OwnedFd> {
-    match rfs::openat(parent, name, FOLDER, Mode::empty()) {
-        Err(rustix::io::Errno::ACCESS) => {
-            rfs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
-            Ok(rfs::openat(parent, name, FOLDER, Mode::empty())?)
-        }
-        other => Ok(other?),
-    }
-}
+#[cfg(test)]
+mod tests;

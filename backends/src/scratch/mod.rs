@@ -1,3 +1,4 @@
 //! Scratch: the places that drills restore into.
 
 pub mod directory;
+mod removal;
