@@ -112,11 +112,11 @@ impl Anatomy {
         oldest.difference(&newest).next().cloned().context("there is a pack of the past")
     }
 
-    /// What has to be found in the newest snapshot of `tag` in the damaged copy at `root`, and how many
-    /// files come back whole.
-    pub(crate) fn expected(&self, root: &Path, tag: &str) -> Result<(Expected, u64)> {
+    /// What has to be found in the `age`th newest snapshot of `tag` in the damaged copy at `root`, and how
+    /// many files come back whole.
+    pub(crate) fn expected(&self, root: &Path, tag: &str, age: usize) -> Result<(Expected, u64)> {
         let lost = self.lost(root)?;
-        let snapshot = self.nth(tag, 0)?;
+        let snapshot = self.nth(tag, age)?;
         let (mut expected, mut whole) = (Expected::new(), 0);
         let mut gone: Vec<&str> = Vec::new();
         let below = |gone: &[&str], path: &str| {

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use firedrill_core::finding::Class;
+use firedrill_core::finding::{Class, Finding};
 use firedrill_core::verdict::Verdict;
 use firedrill_scenarios::damage;
 
-use crate::anatomy::Anatomy;
-use crate::fixture::{Fixture, PASSWORD, TAGS};
+use crate::anatomy::{Anatomy, Expected};
+use crate::fixture::{DAYS, Fixture, PASSWORD, TAGS};
 use crate::place::{self, Answer, Place};
 use crate::restic::Restic;
 
@@ -128,14 +128,27 @@ fn try_row(row: Row, memory: bool, repository: &Path, anatomy: &Anatomy) -> Resu
         guard.touched().filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect();
 
     let answer = place.drill()?.ends()?;
-    about_the_copy(row, &answer, &touched).with_context(|| answer.told())?;
+    let age_of = |tag: &str| usize::from(row.drills == Drills::Older && hits.contains(tag));
+    let copy = answer.copy()?;
+    let (earlier, findings): (Vec<_>, Vec<_>) =
+        copy.findings.iter().partition(|finding| finding.location.contains(" of snapshot "));
+    about_the_copy(row, &findings, &touched).with_context(|| answer.told())?;
+    let bad = !copy.findings.is_empty();
+    let verdict = if bad { Verdict::Failed } else { Verdict::Verified };
+    ensure!(copy.verdict == verdict && copy.errors.is_empty(), "the copy is {}", answer.told());
+    let mut expected = Expected::new();
+    for tag in TAGS.into_iter().filter(|_| row.drills != Drills::None) {
+        expected.extend(damage_of_earlier(anatomy, &place.repository(), tag, age_of(tag))?);
+    }
+    let seen: Expected = earlier.iter().map(|f| (f.code.clone(), f.location.clone())).collect();
+    ensure!(seen == expected, "of earlier snapshots expected {expected:?}: {}", answer.told());
     match row.drills {
         Drills::None => ensure!(answer.judgement()?.drills.is_empty(), "something was drilled"),
         _ => ensure!(answer.judgement()?.drills.len() == TAGS.len(), "not every tag was drilled"),
     }
     let mut failed = BTreeSet::new();
     for tag in TAGS.into_iter().filter(|_| row.drills != Drills::None) {
-        let age = usize::from(row.drills == Drills::Older && hits.contains(tag));
+        let age = age_of(tag);
         let drill = answer.drill(tag)?;
         let seen = drill.snapshot.as_ref().map(|id| id.0.as_str());
         ensure!(seen == Some(anatomy.snapshot(tag, age)?), "{tag}: another snapshot: {}", answer.told());
@@ -149,7 +162,7 @@ fn try_row(row: Row, memory: bool, repository: &Path, anatomy: &Anatomy) -> Resu
             answer.verified(tag)?;
         }
     }
-    let nothing_wrong = answer.copy()?.findings.is_empty() && failed.is_empty();
+    let nothing_wrong = !bad && failed.is_empty();
     let answer = answer.expect(i32::from(!nothing_wrong))?;
     ensure!(
         row.drills == Drills::None || answer.judgement()?.reasons.is_empty(),
@@ -159,19 +172,25 @@ fn try_row(row: Row, memory: bool, repository: &Path, anatomy: &Anatomy) -> Resu
     if memory { Ok(()) } else { beside_restic(row, &place, &answer, hits, &failed) }
 }
 
-/// Exactly the damaged files are named, and nothing else is said about the copy.
-fn about_the_copy(row: Row, answer: &Answer, touched: &[String]) -> Result<()> {
-    let copy = answer.copy()?;
-    ensure!(copy.errors.is_empty(), "there are errors about the copy");
-    // The blob that was exchanged may be one that only older snapshots need, in a pack that is read whole.
-    let by_the_way = row.damage == "blobs-swapped" && !copy.findings.is_empty();
-    let code = if by_the_way { "repository.pack" } else { row.copy };
-    if code.is_empty() {
-        ensure!(copy.findings.is_empty() && copy.verdict == Verdict::Verified, "the copy is not verified");
-        return Ok(());
+/// What an earlier snapshot lost is damage of the copy, as far as it is read for comparison: its folders.
+fn damage_of_earlier(anatomy: &Anatomy, root: &Path, tag: &str, age: usize) -> Result<Expected> {
+    let mut expected = Expected::new();
+    for age in age + 1..usize::try_from(DAYS)? {
+        let id = anatomy.snapshot(tag, age)?.get(..8).context("an id is long")?.to_owned();
+        let (all, _) = anatomy.expected(root, tag, age)?;
+        let trees = all.into_iter().filter(|(code, _)| code == "restore.tree");
+        expected.extend(trees.map(|(code, folder)| (code, format!("{folder} of snapshot {id}"))));
     }
-    ensure!(copy.verdict == Verdict::Failed && !copy.findings.is_empty(), "nothing is said about the copy");
-    for finding in &copy.findings {
+    Ok(expected)
+}
+
+/// Exactly the damaged files are named, and nothing else is said about the copy.
+fn about_the_copy(row: Row, findings: &[&Finding], touched: &[String]) -> Result<()> {
+    // The blob that was exchanged may be one that only older snapshots need, in a pack that is read whole.
+    let by_the_way = row.damage == "blobs-swapped" && !findings.is_empty();
+    let code = if by_the_way { "repository.pack" } else { row.copy };
+    ensure!(code.is_empty() == findings.is_empty(), "the copy: expected {code:?}");
+    for finding in findings {
         ensure!(finding.code == code && finding.class == Class::Damage, "{} is wrong", finding.code);
         let named = finding.location.rsplit('/').next().unwrap_or_default();
         let gone = row.damage == "keys-deleted" && finding.location == "keys/";
@@ -182,7 +201,7 @@ fn about_the_copy(row: Row, answer: &Answer, touched: &[String]) -> Result<()> {
 
 /// Exactly what is lost is found, and everything else came back.
 fn suffers(answer: &Answer, place: &Place, anatomy: &Anatomy, tag: &str) -> Result<()> {
-    let (expected, whole) = anatomy.expected(&place.repository(), tag)?;
+    let (expected, whole) = anatomy.expected(&place.repository(), tag, 0)?;
     ensure!(!expected.is_empty(), "the damage of this test does no harm");
     let drill = answer.drill(tag)?;
     ensure!(drill.verdict == Verdict::Failed && drill.errors.is_empty(), "{tag} has not failed by findings");
@@ -193,7 +212,7 @@ fn suffers(answer: &Answer, place: &Place, anatomy: &Anatomy, tag: &str) -> Resu
     for finding in others {
         // The tree probe reads what came back, and sees the same.
         let lost = ("restore.content".to_owned(), finding.location.clone());
-        let same = finding.code == "tree.content" && expected.contains(&lost);
+        let same = matches!(finding.code.as_str(), "tree.content" | "tree.size") && expected.contains(&lost);
         ensure!(same, "{tag}: {} at {} says nothing new, or nothing right", finding.code, finding.location);
     }
     ensure!(restore.iter().all(|finding| finding.class == Class::Damage), "this is damage");
