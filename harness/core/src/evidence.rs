@@ -14,6 +14,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -80,6 +81,13 @@ impl Writer {
         Ok(Self { path, clock, inner: Mutex::new(inner) })
     }
 
+    /// Evidence that goes to `file`, for tests of what cannot be written.
+    #[cfg(test)]
+    pub(crate) fn to(file: File, clock: Arc<dyn Clock>) -> Self {
+        let inner = Inner { file, next: 0, head: String::new(), broken: None, listener: None };
+        Self { path: PathBuf::new(), clock, inner: Mutex::new(inner) }
+    }
+
     /// Calls `listener` with each record from now on.
     pub fn listen(&self, listener: Listener) {
         self.lock().listener = Some(listener);
@@ -108,8 +116,12 @@ impl Writer {
             Ok(line) => {
                 inner.next += 1;
                 inner.head = hash(&line[..line.len() - 1]);
-                if let Some(listener) = inner.listener.as_mut() {
-                    listener(&record);
+                if let Some(listener) = inner.listener.as_mut()
+                    && catch_unwind(AssertUnwindSafe(|| listener(&record))).is_err()
+                {
+                    // Whoever shows a run must not end it.
+                    tracing::error!("what listens to the run panicked; it is told nothing more");
+                    inner.listener = None;
                 }
                 Ok(())
             }

@@ -160,7 +160,7 @@ impl Task {
             };
             history.earlier.push(Earlier { snapshot: snapshot.clone(), manifest });
         }
-        match (self.bench.recall)(&self.drill.copy, &self.drill.series) {
+        match self.bench.recalled(&self.drill.copy, &self.drill.series) {
             Ok(baseline) => history.baseline = baseline.filter(|b| !came_later(b.snapshot_time)),
             Err(error) => history.baseline_note = Some(error.chain()),
         }

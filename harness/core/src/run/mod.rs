@@ -2,8 +2,11 @@
 //! proves is the judge's business.
 
 mod drill;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +29,7 @@ use crate::watch::Watch;
 
 /// After its time limit a drill gets this long to notice. What does not notice is left behind: its
 /// thread ends with the process, its lease with the next sweep.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
 /// Scratch bytes are reserved in units of this size.
 const SCRATCH_UNIT: u64 = 1 << 20;
 
@@ -70,6 +73,16 @@ pub struct Bench {
     pub watch: Watch,
 }
 
+impl Bench {
+    /// What the memory holds. A memory that panics is one that cannot be read.
+    fn recalled(&self, copy: &CopyName, series: &Series) -> Result<Option<Baseline>> {
+        catch_unwind(AssertUnwindSafe(|| (self.recall)(copy, series))).unwrap_or_else(|panic| {
+            Err(Error::new(ErrorKind::Internal, "remember the last verified drill")
+                .because(format!("it panicked: {}", panic_message(&*panic))))
+        })
+    }
+}
+
 /// Drills `plan`. The evidence, whose first line has been written already, gets all the rest. `Err`
 /// means that evidence could not be written; everything else that goes wrong is in the evidence.
 pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
@@ -80,6 +93,7 @@ pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
     let limits = Arc::new(plan.limits.clone());
     let control = plan.control.as_ref().map(|c| &c.drill);
     let mut running = JoinSet::new();
+    let mut ended = Ended::default();
     for (drill, is_control) in
         control.map(|d| (d, true)).into_iter().chain(plan.drills.iter().map(|d| (d, false)))
     {
@@ -109,17 +123,37 @@ pub async fn run(plan: &Plan, bench: &Bench) -> Result<()> {
             result
         });
         while let Some(done) = running.try_join_next() {
-            done.map_err(joined)??;
+            ended.add(done, bench);
         }
     }
     while let Some(done) = running.join_next().await {
-        done.map_err(joined)??;
+        ended.add(done, bench);
+    }
+    if let Some(error) = ended.broken {
+        return Err(error);
     }
     if bench.watch.stopped() {
         bench.evidence.write(Event::Interrupted { reason: "it was told to stop".to_owned() })?;
     }
     bench.evidence.write(Event::RunFinished { seconds: start.elapsed().as_secs_f64() })?;
     bench.evidence.sync()
+}
+
+/// What drills ended with.
+#[derive(Default)]
+struct Ended {
+    /// Why evidence cannot be written.
+    broken: Option<Error>,
+}
+
+impl Ended {
+    /// Without evidence a run proves nothing: the other drills are stopped, and give their leases back.
+    fn add(&mut self, done: std::result::Result<Result<()>, tokio::task::JoinError>, bench: &Bench) {
+        if let Err(error) = done.unwrap_or_else(|e| Err(joined(e))) {
+            self.broken.get_or_insert(error);
+            bench.watch.stop();
+        }
+    }
 }
 
 fn report_copies(plan: &Plan, bench: &Bench) -> Result<()> {
@@ -150,7 +184,7 @@ fn stranger(plan: &Plan, copy: &CopyName, inventory: &Inventory, bench: &Bench) 
     let seen = &inventory.facts.repository;
     let drills = plan.drills.iter().filter(|d| &d.copy == copy && inventory.readable);
     // A baseline that cannot be read is told by the drill that needs it.
-    let mut known = drills.filter_map(|d| (bench.recall)(copy, &d.series).ok().flatten());
+    let mut known = drills.filter_map(|d| bench.recalled(copy, &d.series).ok().flatten());
     known.find(|known| &known.repository != seen).map(|known| {
         Finding::anomaly(
             REPOSITORY_IDENTITY,
