@@ -54,7 +54,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
         let few = |had: u64, has: u64, ratio: f64| (has as f64) < had as f64 * (1.0 - ratio);
 
         let files = lost(self.past, |p| {
-            let had = p.summary.total.files;
+            let had = self.lasting(p).files;
             let fell = had >= 3 && few(had, has.files, settings.files_drop_max_ratio);
             (fell && !self.was_merged(p)).then_some(had)
         });
@@ -67,7 +67,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
             ));
         }
         let bytes = lost(self.past, |p| {
-            let had = p.summary.total.bytes;
+            let had = self.lasting(p).bytes;
             (had >= BYTES_MIN && few(had, has.bytes, settings.bytes_drop_max_ratio)).then_some(had)
         });
         if let Some((state, had)) = bytes {
@@ -78,6 +78,17 @@ impl<'s, 'a> Shrink<'s, 'a> {
                 format!("{} bytes", has.bytes),
             ));
         }
+    }
+
+    /// All files of `past` but those that neither were there before nor are there now: a queue that was
+    /// full for a while and is worked off.
+    fn lasting(&self, past: &Past<'a>) -> Amount {
+        let (Some(tree), Some(before)) = (&past.tree, self.before(past)) else { return past.summary.total };
+        let mut lasting = Amount::default();
+        let known =
+            |e: &&Entry| before.index.contains_key(e.path.as_slice()) || self.now.file(&e.path).is_some();
+        tree.files().filter(known).for_each(|e| lasting.add(e.size));
+        lasting
     }
 
     /// Whether files became fewer because their content was put together in fewer: of each sort of file that

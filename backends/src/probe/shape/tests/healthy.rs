@@ -87,7 +87,7 @@ fn a_spool_that_fills_and_drains() {
                 for n in 0..30u64 {
                     tree.write(
                         &format!("data/incoming/{day}-{n}.eml"),
-                        prose(day as u64 * 50 + n, 900),
+                        prose(day as u64 * 50 + n, 9000),
                         time,
                     );
                 }
