@@ -112,6 +112,11 @@ impl Sinks {
 
     /// Hands the verdicts to every sink. One that fails is told, and keeps none of the others from its work.
     pub(crate) fn finish(&mut self, judgement: &Judgement) -> Exit {
+        for drill in &judgement.drills {
+            if let Some(place) = &drill.kept {
+                self.console.name_place(format!("kept {}", drill.name), place);
+            }
+        }
         let mut exit = judgement.exit;
         let console: &mut dyn Sink = &mut self.console;
         for sink in self.others.iter_mut().map(|s| &mut **s as &mut dyn Sink).chain([console]) {
