@@ -193,9 +193,11 @@ pub(crate) struct Trouble {
 /// Why a drill is not simply verified: damage first, then what was not examined, then objectives.
 /// Findings with the same code are one entry.
 pub(crate) fn troubles(drill: &DrillJudgement) -> Vec<Trouble> {
-    let (objectives, damage): (Vec<_>, Vec<_>) =
-        drill.findings.iter().partition(|f| f.class == Class::Objective);
-    let mut troubles = grouped(damage);
+    let of =
+        |wanted: fn(Class) -> bool| drill.findings.iter().filter(|f| wanted(f.class)).collect::<Vec<_>>();
+    let objectives = of(|class| class == Class::Objective);
+    let gaps = of(|class| class == Class::Gap);
+    let mut troubles = grouped(of(|class| !matches!(class, Class::Objective | Class::Gap)));
     if drill.findings_omitted > 0 {
         let what = format!("{} more findings that were not kept", text::count(drill.findings_omitted));
         troubles.push(Trouble { what, detail: None });
@@ -210,6 +212,7 @@ pub(crate) fn troubles(drill: &DrillJudgement) -> Vec<Trouble> {
     troubles.extend(grouped(objectives));
     let missed = [missed("recovery time", &drill.rto), missed("recovery point", &drill.rpo)];
     troubles.extend(missed.into_iter().flatten().map(|what| Trouble { what, detail: None }));
+    troubles.extend(grouped(gaps));
     troubles
 }
 

@@ -83,6 +83,8 @@ impl Fixture {
             at: "2026-01-05T04:00:00Z".parse().unwrap(),
             watch: Watch::unlimited(),
             canary_key: None,
+            lease: "lease".to_owned(),
+            runtime: None,
         }
     }
 }

@@ -284,6 +284,8 @@ impl Fleet {
             at: self.at.unwrap_or_else(|| snapshot.time + SignedDuration::from_mins(30)),
             watch: Watch::unlimited(),
             canary_key: self.key.clone(),
+            lease: "lease".to_owned(),
+            runtime: None,
         };
         Case { subject, _scratch: scratch }
     }

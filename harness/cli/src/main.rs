@@ -83,6 +83,7 @@ fn exit_of(error: &Error) -> Exit {
         | ErrorKind::WrongPassword
         | ErrorKind::NoRepository
         | ErrorKind::Scratch
+        | ErrorKind::Unsealed
         | ErrorKind::Timeout
         | ErrorKind::Cancelled => Exit::Inconclusive,
     }

@@ -283,6 +283,7 @@ fn bench(
         run: run.to_owned(),
         copies: Arc::clone(copies),
         scratch: Arc::new(scratch),
+        runtime: None,
         probes: Arc::new(firedrill_backends::probe::all()),
         sabotage: Arc::new(control::damage_lease),
         recall: Arc::new(move |copy, series| memory.get(copy, series)),

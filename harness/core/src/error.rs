@@ -17,6 +17,8 @@ pub enum ErrorKind {
     NoRepository,
     /// Scratch is full, read-only, or refused an operation.
     Scratch,
+    /// Restored software was not started, because what seals it in does not hold or cannot be proven.
+    Unsealed,
     /// The time limit passed.
     Timeout,
     /// Somebody asked to stop.

@@ -20,13 +20,35 @@ pub enum Phase {
     Fetch,
     /// Writing it.
     Write,
-    /// Examining what came back.
+    /// Making an empty engine and starting it, or starting it on the restored data.
+    Start,
+    /// Loading dumps into it.
+    Load,
+    /// From there to the first good answer to a question about the data.
+    Answer,
+    /// Asking it everything else.
+    Verify,
+    /// Examining what came back, without engines.
     Examine,
 }
 
 impl Phase {
     /// All phases, in order.
-    pub const ALL: [Self; 5] = [Self::Provision, Self::Locate, Self::Fetch, Self::Write, Self::Examine];
+    pub const ALL: [Self; 9] = [
+        Self::Provision,
+        Self::Locate,
+        Self::Fetch,
+        Self::Write,
+        Self::Start,
+        Self::Load,
+        Self::Answer,
+        Self::Verify,
+        Self::Examine,
+    ];
+
+    /// Phases that have to pass until restored data answers a question.
+    pub const UNTIL_ANSWER: [Self; 6] =
+        [Self::Locate, Self::Fetch, Self::Write, Self::Start, Self::Load, Self::Answer];
 
     /// The phase in one lower-case word.
     pub fn word(self) -> &'static str {
@@ -35,6 +57,10 @@ impl Phase {
             Self::Locate => "locate",
             Self::Fetch => "fetch",
             Self::Write => "write",
+            Self::Start => "start",
+            Self::Load => "load",
+            Self::Answer => "answer",
+            Self::Verify => "verify",
             Self::Examine => "examine",
         }
     }

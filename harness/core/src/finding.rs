@@ -5,10 +5,15 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::cell::EngineFacts;
+
 /// What a finding means for the verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {
+    /// The data came back, but a recovery needs something that this backup does not hold: roles, a token, a
+    /// certificate authority. It does not change the verdict; whether it is kept elsewhere, a person must know.
+    Gap,
     /// An objective was missed: the backup is intact, but it is too old or restores too slowly.
     Objective,
     /// The content does not fit what is known of this backup: it shrank, stalled, came from another
@@ -52,6 +57,16 @@ impl Finding {
         seen: impl Into<String>,
     ) -> Self {
         Self::of(Class::Anomaly, code, location, expected, seen)
+    }
+
+    /// A recovery needs something that this backup does not hold.
+    pub fn gap(
+        code: &str,
+        location: impl Into<String>,
+        expected: impl Into<String>,
+        seen: impl Into<String>,
+    ) -> Self {
+        Self::of(Class::Gap, code, location, expected, seen)
     }
 
     /// An objective was missed.
@@ -133,6 +148,9 @@ pub struct Examination {
     /// The recovery point that the data itself shows, if it shows one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_point: Option<RecoveryPoint>,
+    /// The engines that the data was loaded into, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<EngineFacts>,
     /// What the next drill of this tag will be compared with; see [`crate::memory`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub baseline: BTreeMap<String, serde_json::Value>,

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | [`config`] | what a person typed, and every mistake in it |
 //! | [`plan`], [`planner`] | what will be restored, from where, and how it is examined; and the choice of it |
-//! | [`ports`] | the traits that adapters implement |
+//! | [`ports`], [`cell`] | the traits that adapters implement |
 //! | [`run`] | drills a plan and emits events |
 //! | [`event`], [`evidence`] | timestamped facts, and the chained file that keeps them |
 //! | [`judge`], [`verdict`] | evidence in, verdicts out |
@@ -15,6 +15,7 @@
 //! This crate never talks to a repository, a cluster or a database, and never prints.
 
 pub mod canary;
+pub mod cell;
 pub mod clock;
 pub mod config;
 pub mod error;

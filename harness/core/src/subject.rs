@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::cell::Runtime;
 use crate::manifest::Manifest;
 use crate::memory::Baseline;
 use crate::plan::Drill;
@@ -58,6 +59,10 @@ pub struct Subject {
     pub watch: Watch,
     /// The key that authenticates canaries, if one is known.
     pub canary_key: Option<Secret>,
+    /// The id of the lease, which labels what is started for it.
+    pub lease: String,
+    /// Where restored software runs; `None` when it must not.
+    pub runtime: Option<Arc<dyn Runtime>>,
 }
 
 impl Subject {

@@ -98,6 +98,7 @@ fn finding_view(finding: &Finding) -> FindingView {
             Class::Damage => "damage",
             Class::Anomaly => "anomaly",
             Class::Objective => "objective",
+            Class::Gap => "gap",
         },
         code: text::brief(&finding.code, 80),
         location: text::brief(&finding.location, FIELD_MAX),

@@ -80,6 +80,8 @@ impl Restored {
             at: Timestamp::UNIX_EPOCH,
             watch: Watch::unlimited(),
             canary_key: None,
+            lease: "lease".to_owned(),
+            runtime: None,
         }
     }
 

@@ -79,6 +79,7 @@ async fn drilled(place: &Place) -> Judgement {
         run: "hostile".to_owned(),
         copies: Arc::clone(&copies),
         scratch: Arc::new(DirectoryScratch::new(place.scratch(), clock)),
+        runtime: None,
         probes: Arc::new(probe::all()),
         sabotage: Arc::new(|_, _, _| Ok(Vec::new())),
         recall: Arc::new(|_, _| Ok(None)),

@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`model`], [`copies`], [`sinks`], [`settings`], [`units`], [`schedule`] | the typed config; its documentation becomes the schema |
+//! | [`model`], [`copies`], [`runtime`], [`sinks`], [`settings`], [`units`], [`schedule`] | the typed config; its documentation becomes the schema |
 //! | [`schema`] | the JSON schema: the check, the diagnostics and the editor support |
 //! | [`problem`] | mistakes with line, column and what to write instead |
 //! | `yaml` | text to values, with the place of each key and value |
@@ -20,6 +20,7 @@ mod yaml;
 pub mod copies;
 pub mod model;
 pub mod problem;
+pub mod runtime;
 pub mod schedule;
 pub mod schema;
 pub mod settings;

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::copies::{BackupKind, CopyConfig};
+use super::runtime::RuntimeConfig;
 use super::schedule::{Cron, Timezone};
 use super::settings::{Expectations, Objectives, Probes};
 use super::sinks::Sinks;
@@ -35,6 +36,9 @@ pub struct Config {
     /// How restore tests run.
     #[serde(default)]
     pub restore_test: RestoreTest,
+    /// Where restored software runs: the engines that dumps are loaded into.
+    #[serde(default)]
+    pub runtime: RuntimeConfig,
     /// How canaries are authenticated.
     #[serde(default)]
     pub canary: Canary,

@@ -52,8 +52,18 @@ pub struct Expectations {
     /// Databases in SQLite files.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sqlite: Vec<SqliteExpectation>,
-    /// Dumps must be loaded into an engine. Until firedrill can do that, such a target is inconclusive.
+    /// Dumps must be loaded into an engine: where none can be had, the target is inconclusive. Without it they are
+    /// loaded where a runtime has the engine, and otherwise examined for structure only.
     pub load: bool,
+    /// Databases in dumps and data folders of PostgreSQL.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub postgres: Vec<DatabaseExpectation>,
+    /// Databases in dumps and physical backups of MariaDB.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mariadb: Vec<DatabaseExpectation>,
+    /// What snapshots of etcd hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd: Option<EtcdExpectation>,
 }
 
 /// What one SQLite file holds.
@@ -70,13 +80,69 @@ pub struct SqliteExpectation {
     pub rows_min: BTreeMap<String, u64>,
     /// Queries and the first column of their first row.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub queries: Vec<SqliteQuery>,
+    pub queries: Vec<Query>,
+}
+
+/// What one database holds, once it is loaded into its engine.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DatabaseExpectation {
+    /// The dump or data folder, absolute as backed up or relative to any backed-up path. Without it: every one
+    /// that has the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The database. Without it: the only one of a dump.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Tables that must exist, with their schema where it is not the default one.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<String>,
+    /// At least this many rows, per table.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rows_min: BTreeMap<String, u64>,
+    /// Queries and the first column of their first row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<Query>,
+    /// A query for the time of the newest data. It becomes the recovery point.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub newest: Option<NewestRow>,
+    /// Roles and accounts that the backup itself must bring along.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+}
+
+/// How old the newest data in a database may be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewestRow {
+    /// A single SELECT whose first column is a time: `SELECT max(created_at) FROM events`.
+    pub sql: String,
+    /// It may be at most this old. Without it, it is only measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Span>,
+}
+
+/// What snapshots of etcd hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EtcdExpectation {
+    /// At least this many live keys.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys_min: Option<u64>,
+    /// At least this many live keys below each prefix, for example `/registry/secrets/`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub prefixes: BTreeMap<String, u64>,
+    /// Whether the snapshot must hold the server token of k3s beside the etcd snapshot: without it a new host
+    /// cannot use it.
+    pub token: Demand,
+    /// Whether the snapshot must hold the certificate authorities and keys of kubeadm beside the etcd snapshot.
+    pub pki: Demand,
 }
 
 /// One query with its expected answer.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SqliteQuery {
+pub struct Query {
     /// A single SELECT.
     pub sql: String,
     /// The first column of the first row, as text.

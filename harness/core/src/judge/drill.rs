@@ -112,7 +112,7 @@ pub(super) fn judge(drill: &Drill, plan: &Plan, evidence: DrillEvidence<'_>) -> 
             "none in this copy",
         ));
     }
-    reasons.extend(findings.iter().filter(|f| f.class != Class::Objective).map(|f| {
+    reasons.extend(findings.iter().filter(|f| !matches!(f.class, Class::Objective | Class::Gap)).map(|f| {
         Reason::failed(format!("{}: {}: expected {}, saw {}", f.code, f.location, f.expected, f.seen))
     }));
     let omitted = evidence.findings_omitted();
@@ -168,9 +168,15 @@ pub(super) fn judge(drill: &Drill, plan: &Plan, evidence: DrillEvidence<'_>) -> 
 }
 
 fn rta(phases: &BTreeMap<Phase, f64>) -> Rta {
-    let counted = [Phase::Locate, Phase::Fetch, Phase::Write, Phase::Examine];
-    let total_seconds = counted.iter().map(|phase| phases.get(phase).copied()).sum();
-    Rta { phases: phases.clone(), total_seconds }
+    // Without engines there is nothing to start, load or ask.
+    let needed = [Phase::Locate, Phase::Fetch, Phase::Write, Phase::Examine];
+    let engines = [Phase::Start, Phase::Load, Phase::Answer, Phase::Verify];
+    let spent = |phase: &Phase| phases.get(phase).copied();
+    let total_seconds: Option<f64> = needed.iter().map(spent).sum();
+    let total_seconds = total_seconds.map(|total| total + engines.iter().filter_map(spent).sum::<f64>());
+    let answered = phases.contains_key(&Phase::Answer);
+    let answer_seconds = answered.then(|| Phase::UNTIL_ANSWER.iter().filter_map(spent).sum());
+    Rta { phases: phases.clone(), total_seconds, answer_seconds }
 }
 
 /// The recovery point on the best basis there is; among equals the oldest, since all of the data has to

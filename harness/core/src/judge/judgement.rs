@@ -77,9 +77,12 @@ impl Objective {
 pub struct Rta {
     /// Seconds per phase.
     pub phases: BTreeMap<Phase, f64>,
-    /// Locate, fetch, write and examine together; provisioning is not part of it. `None` until all four
-    /// were measured.
+    /// All phases together but provisioning: from the decision to restore until the data was proven. `None`
+    /// until locate, fetch, write and examine were measured.
     pub total_seconds: Option<f64>,
+    /// Until an engine with the data gave its first good answer; `None` where no engine was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answer_seconds: Option<f64>,
 }
 
 /// Recovery point actual: the data that would be lost, as time.

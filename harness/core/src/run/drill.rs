@@ -1,5 +1,6 @@
 //! One drill, from lease to release.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -94,6 +95,8 @@ impl Task {
             at: self.at,
             watch: self.watch.clone(),
             canary_key: copy.canary_key.clone(),
+            lease: lease.id().to_owned(),
+            runtime: self.bench.runtime.clone(),
         };
         self.examine(&subject)
     }
@@ -185,6 +188,8 @@ impl Task {
             drill: self.drill.name.clone(),
             probes: chosen.iter().map(|p| p.name().to_owned()).collect(),
         })?;
+        // Time in engines is told apart: it is what a recovery waits for.
+        let mut engines = BTreeMap::<Phase, f64>::new();
         for probe in chosen {
             let examination =
                 catch_unwind(AssertUnwindSafe(|| probe.examine(subject))).unwrap_or_else(|panic| {
@@ -192,10 +197,19 @@ impl Task {
                     examination.interrupt(format!("the probe panicked: {}", panic_message(&*panic)));
                     examination
                 });
+            for (phase, seconds) in examination.engine.iter().flat_map(|engine| &engine.phases) {
+                *engines.entry(*phase).or_default() += seconds;
+            }
             self.tell(Event::Examined { drill: self.drill.name.clone(), examination })?;
         }
         self.watch.check().map_err(Stop::Drill)?;
-        self.phase(Phase::Examine, start.elapsed())
+        let mut rest = start.elapsed();
+        for (phase, seconds) in engines {
+            let time = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+            self.phase(phase, time)?;
+            rest = rest.saturating_sub(time);
+        }
+        self.phase(Phase::Examine, rest)
     }
 
     /// Whether `probe` examines. A probe that panics while it recognises is chosen, so that the panic

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::cell::Runtime;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Injected};
 use crate::evidence::Writer;
@@ -59,6 +60,8 @@ pub struct Bench {
     pub copies: Arc<BTreeMap<CopyName, OpenCopy>>,
     /// Where drills take place.
     pub scratch: Arc<dyn Scratch>,
+    /// Where restored software runs, if it may.
+    pub runtime: Option<Arc<dyn Runtime>>,
     /// What looks at restored data.
     pub probes: Arc<Vec<Box<dyn Probe>>>,
     /// The damage of the negative control.

@@ -255,6 +255,7 @@ impl Stage {
             run: "run".to_owned(),
             copies: Arc::new(BTreeMap::from([(CopyName("primary".to_owned()), copy)])),
             scratch: Arc::new(FakeScratch(trouble, Arc::clone(leases))),
+            runtime: None,
             probes: Arc::new(vec![
                 Box::new(FakeProbe("tree", trouble, self.over.clone())),
                 Box::new(FakeProbe("other", Trouble::Nothing, self.over.clone())),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use firedrill_core::config::settings::{SqliteExpectation, SqliteQuery};
+use firedrill_core::config::settings::{Query, SqliteExpectation};
 use firedrill_core::config::units::Span;
 use firedrill_core::finding::{Class, Examination};
 use firedrill_core::ports::Probe;
@@ -24,7 +24,7 @@ fn at(path: &str) -> SqliteExpectation {
 }
 
 fn asking(sql: &str, equals: &str) -> Examination {
-    let query = SqliteQuery { sql: sql.to_owned(), equals: equals.to_owned() };
+    let query = Query { sql: sql.to_owned(), equals: equals.to_owned() };
     expecting(SqliteExpectation { queries: vec![query], ..at(DB) })
 }
 
@@ -33,7 +33,7 @@ fn what_is_expected_is_there() {
     let wanted = SqliteExpectation {
         tables: vec!["t".to_owned(), "T".to_owned(), "v".to_owned()],
         rows_min: BTreeMap::from([("t".to_owned(), 10)]),
-        queries: vec![SqliteQuery { sql: "SELECT count(*) FROM v;".to_owned(), equals: "10".to_owned() }],
+        queries: vec![Query { sql: "SELECT count(*) FROM v;".to_owned(), equals: "10".to_owned() }],
         ..at("/app/app.db")
     };
     assert_green(&expecting(wanted), 1);
