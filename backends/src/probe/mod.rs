@@ -2,6 +2,7 @@
 //! not.
 
 pub mod canary;
+pub(crate) mod engine;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod freshness;

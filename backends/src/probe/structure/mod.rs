@@ -52,6 +52,7 @@ use firedrill_core::finding::Examination;
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
 
+use crate::probe::engine::dumps::DumpKind;
 use context::Context;
 use scan::{Scan, Scans};
 
@@ -131,6 +132,48 @@ impl Format {
             Self::EtcdSnapshot => "the snapshots were not restored into an etcd",
         }
     }
+}
+
+pub(crate) use scan::open;
+pub(crate) use sniff::HEAD;
+
+/// The layer of compression that `head` is the beginning of, if it is one.
+pub(crate) fn compression(head: &[u8]) -> Option<Format> {
+    match sniff::sniff(head, false) {
+        sniff::Content::Is(format @ (Format::Gzip | Format::Zstd | Format::Xz)) => Some(format),
+        _ => None,
+    }
+}
+
+/// The kind of dump that `head` is the beginning of, if an engine can load it. A bbolt file may be something
+/// else than a snapshot of etcd; see [`is_etcd`].
+pub(crate) fn dump_kind(path: &[u8], head: &[u8], whole: bool) -> Option<DumpKind> {
+    use sniff::Content;
+    match sniff::sniff(head, whole) {
+        Content::Is(Format::SqlDump) => match sql::tool(head)? {
+            sql::Tool::PgDump => Some(DumpKind::PostgresPlain),
+            sql::Tool::PgDumpAll => Some(DumpKind::PostgresCluster),
+            sql::Tool::Mysql => Some(DumpKind::MysqlSql),
+            sql::Tool::Sqlite => None,
+        },
+        Content::Is(Format::PgArchive) => Some(DumpKind::PostgresArchive),
+        // A tar archive by pg_dump begins with its table of contents.
+        Content::Is(Format::Tar) if head.starts_with(b"toc.dat\0") => Some(DumpKind::PostgresArchive),
+        Content::Is(Format::Xbstream) => Some(DumpKind::Xbstream),
+        // k3s packs a snapshot as the only entry of a zip archive of the same name.
+        Content::Is(Format::Zip) if names_etcd(path) => Some(DumpKind::EtcdSnapshot),
+        Content::Is(Format::EtcdSnapshot) | Content::Bolt => Some(DumpKind::EtcdSnapshot),
+        _ => None,
+    }
+}
+
+fn names_etcd(path: &[u8]) -> bool {
+    claim::Claim::of(path).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
+}
+
+/// Whether the bbolt file (or zip archive of one) at `path` is a snapshot of etcd.
+pub(crate) fn is_etcd(path: &[u8], file: &std::fs::File) -> std::io::Result<bool> {
+    Ok(names_etcd(path) || etcd::is_etcd(path, file)?)
 }
 
 /// Examines the files of one format.

@@ -156,7 +156,7 @@ fn look(root: &Path, path: &[u8], head: &mut [u8]) -> io::Result<Option<Format>>
 
 /// Opens a restored file. `None` when there is no regular file of that name: never through a symbolic
 /// link, which could lead out of the lease, and never so that a pipe or a device could block or act.
-pub(super) fn open(root: &Path, path: &[u8]) -> io::Result<Option<File>> {
+pub(crate) fn open(root: &Path, path: &[u8]) -> io::Result<Option<File>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let path = Path::new(std::ffi::OsStr::from_bytes(path));
     let folder = rustix::fs::open(root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;

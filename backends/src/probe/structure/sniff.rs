@@ -5,7 +5,7 @@ use super::claim::Claim;
 use super::sql;
 
 /// How many bytes of a file or stream are looked at.
-pub(super) const HEAD: usize = 8 * 1024;
+pub(crate) const HEAD: usize = 8 * 1024;
 
 /// What a beginning shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -72,6 +72,12 @@ pub(super) fn is_dump(head: &[u8], whole: bool) -> bool {
     false
 }
 
+/// The tool that wrote the dump that `head` is the beginning of.
+pub(super) fn tool(head: &[u8]) -> Option<Tool> {
+    let lines = head.split(|byte| *byte == b'\n').take(PREAMBLE_MAX);
+    lines.filter_map(|line| header(line.strip_suffix(b"\r").unwrap_or(line))).next()
+}
+
 /// The tool whose dumps begin with this line.
 fn header(line: &[u8]) -> Option<Tool> {
     match line {
