@@ -3,6 +3,7 @@
 //! | folder | what it adapts |
 //! |---|---|
 //! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
+//! | [`runtime`] | where restored software runs, sealed in |
 //! | [`scratch`] | the places that drills restore into |
 //! | [`probe`] | what is looked at in restored data |
 //!
@@ -10,4 +11,5 @@
 
 pub mod probe;
 pub mod repository;
+pub mod runtime;
 pub mod scratch;

@@ -2,3 +2,5 @@
 
 pub mod directory;
 mod removal;
+
+pub(crate) use removal::remove;

@@ -13,7 +13,7 @@ const LAST: &str = super::directory::LABEL;
 ///
 /// Folders inside are moved up one by one and then emptied in turn, so neither depth nor path length
 /// matters, and only two folders are open at a time. Folders without permissions get them first.
-pub(super) fn remove(base: &Path, name: &str) -> std::io::Result<()> {
+pub(crate) fn remove(base: &Path, name: &str) -> std::io::Result<()> {
     let top: OwnedFd = rfs::openat(rfs::CWD, base, FOLDER, Mode::empty())?;
     let lease = open_folder(&top, name.as_bytes())?;
     // A removal that was killed left folders under these names; they are found again like any other.

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use firedrill_core::config::runtime::RuntimeKind;
 use firedrill_core::config::units::{Size, Span};
 
 const EXIT_CODES: &str = "\
@@ -40,6 +41,30 @@ pub(crate) enum Command {
     Sweep(SweepArgs),
     /// Check the config, or print its schema.
     Config(ConfigArgs),
+}
+
+/// A runtime, as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum RuntimeArg {
+    /// The first of the others that has what is needed.
+    Auto,
+    /// Programs of this machine, in namespaces.
+    Process,
+    /// Containers.
+    Container,
+    /// Nothing restored is started.
+    Off,
+}
+
+impl From<RuntimeArg> for RuntimeKind {
+    fn from(typed: RuntimeArg) -> Self {
+        match typed {
+            RuntimeArg::Auto => Self::Auto,
+            RuntimeArg::Process => Self::Process,
+            RuntimeArg::Container => Self::Container,
+            RuntimeArg::Off => Self::Off,
+        }
+    }
 }
 
 /// Where the repository is, and how to open it.
@@ -116,6 +141,9 @@ pub(crate) struct RestoreTestArgs {
     /// Time for opening the repository, and for each drill, for example 2h [default: 6h].
     #[arg(long, value_name = "TIME", help_heading = "Run")]
     pub(crate) timeout: Option<Span>,
+    /// Where restored databases run: in processes, in containers, in whichever has the engine, or nowhere.
+    #[arg(long, value_enum, value_name = "RUNTIME", help_heading = "Run")]
+    pub(crate) runtime: Option<RuntimeArg>,
     /// Keep what was restored; its place is printed.
     #[arg(long, help_heading = "Run")]
     pub(crate) keep: bool,

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use firedrill_backends::scratch::directory::DirectoryScratch;
+use firedrill_core::cell::Runtime;
 use firedrill_core::clock::{Clock as _, SystemClock};
+use firedrill_core::config::runtime::RuntimeKind;
 use firedrill_core::config::settings::Proof;
 use firedrill_core::config::units::Span;
 use firedrill_core::config::{self, Config};
@@ -97,7 +99,8 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
     sinks.report_beside(&run_folder);
     // Without a config nobody knows whether another firedrill pushes to the same groups.
     sinks.covers_everything(config.is_some() && covers_everything(&args));
-    let bench = bench(scratch, &run, &copies, &writer, &memory, &sinks, &watch);
+    let mut bench = bench(scratch, &run, &copies, &writer, &memory, &sinks, &watch);
+    bench.runtime = runtime(&args, config.as_ref());
 
     let sinks = Arc::new(Mutex::new(sinks));
     let listening = Arc::clone(&sinks);
@@ -291,6 +294,13 @@ fn bench(
         evidence: Arc::clone(writer),
         watch: watch.clone(),
     }
+}
+
+/// Where restored software runs.
+fn runtime(args: &RestoreTestArgs, config: Option<&Config>) -> Option<Arc<dyn Runtime>> {
+    let mut settings = config.map(|c| c.runtime.clone()).unwrap_or_default();
+    settings.kind = args.runtime.map_or(settings.kind, RuntimeKind::from);
+    firedrill_backends::runtime::from_config(&settings)
 }
 
 /// Keeps what was proven. A failure is told and changes nothing about the verdict.

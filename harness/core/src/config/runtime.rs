@@ -68,7 +68,8 @@ pub struct ProcessRuntimeConfig {
     /// Folders with the programs of an engine, before those that are looked for: `postgres: /opt/pg17/bin`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub programs: BTreeMap<String, PathBuf>,
-    /// The unprivileged user id that programs run as when firedrill is root; default 65532.
+    /// The unprivileged user id that programs run as when firedrill is root. Default: another one for each cell,
+    /// from 1900000000 on.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub user: Option<u32>,
