@@ -1,6 +1,7 @@
 //! Probes: what is looked at in restored data. Each file opens with what it verifies and what it does
 //! not.
 
+mod bases;
 pub mod canary;
 pub(crate) mod engine;
 #[cfg(test)]

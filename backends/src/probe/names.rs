@@ -3,6 +3,8 @@
 use firedrill_core::canary;
 use firedrill_core::manifest::Entry;
 
+use super::bases::Named;
+
 /// Folders whose content comes and goes.
 const VOLATILE_FOLDERS: &[&str] = &[
     "cache",
@@ -38,7 +40,7 @@ const VOLATILE_ENDS: &[&str] = &[
 const DUMP_ENDS: &[&str] = &[".sql", ".dump", ".pgdump", ".dmp", ".xb", ".xbstream", ".mysqldump"];
 const DATABASE_ENDS: &[&str] = &[".db", ".db3", ".sqlite", ".sqlite3", ".mdb", ".rdb", ".kdbx", ".fdb"];
 const PACKED: &[&str] = &[".gz", ".zst", ".xz", ".bz2", ".lz4", ".br", ".age", ".gpg", ".enc"];
-/// In such folders SQL files are source text and not dumps.
+/// In such folders, below what was backed up, SQL files are source text and not dumps.
 const SOURCE_FOLDERS: &[&str] = &[
     "migrations",
     "migration",
@@ -51,7 +53,7 @@ const SOURCE_FOLDERS: &[&str] = &[
     "tests",
     "src",
     "vendor",
-    "node_modules",
+    "extension",
     ".git",
     "lib",
     "share",
@@ -124,13 +126,13 @@ pub(crate) fn kind(name: &[u8]) -> Option<String> {
 }
 
 /// Whether the path is that of a dump of a database.
-pub(crate) fn is_dump(path: &[u8]) -> bool {
-    let path = String::from_utf8_lossy(path).to_lowercase();
-    let (folders, name) = path.rsplit_once('/').unwrap_or(("", &path));
-    if folders.split('/').any(|f| SOURCE_FOLDERS.contains(&f)) {
-        return false;
-    }
-    let bare = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+pub(crate) fn is_dump(path: Named<'_>) -> bool {
+    names_a_dump(last(path.path)) && !path.is_programs(SOURCE_FOLDERS)
+}
+
+fn names_a_dump(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name).to_lowercase();
+    let bare = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     DUMP_ENDS.iter().any(|end| bare.ends_with(end))
         || name.contains("etcd-snapshot")
         || (name.contains("snapshot") && bare.ends_with(".db"))
@@ -138,8 +140,8 @@ pub(crate) fn is_dump(path: &[u8]) -> bool {
 }
 
 /// Whether the path is that of a database file or of a dump.
-pub(crate) fn is_database(path: &[u8]) -> bool {
-    let name = String::from_utf8_lossy(last(path)).to_lowercase();
+pub(crate) fn is_database(path: Named<'_>) -> bool {
+    let name = String::from_utf8_lossy(last(path.path)).to_lowercase();
     let throw_away = name.contains("cache") || name.contains("thumb") || name.contains("tmp");
     is_dump(path) || !throw_away && DATABASE_ENDS.iter().any(|end| name.ends_with(end))
 }
@@ -258,15 +260,35 @@ mod tests {
 
     #[test]
     fn dumps_and_databases_are_known_by_name() {
-        for path in
-            ["dump.sql", "a/db.sql.gz", "mariadb.xb", "etcd-snapshot-n1-1700000000", "pg.dump", "dump.tar"]
-        {
-            assert!(is_dump(path.as_bytes()), "{path}");
+        let is_dump = |path: &str| is_dump(Named::alone(path.as_bytes()));
+        for path in [
+            "dump.sql",
+            "a/db.sql.gz",
+            "mariadb.xb",
+            "etcd-snapshot-n1-1700000000",
+            "pg.dump",
+            "dump.tar",
+            "var/lib/backups/db.sql",
+            "srv/share/db/db.sql.gz",
+            "opt/test/db.dump",
+            "home/somebody/src/db.sql",
+        ] {
+            assert!(is_dump(path), "{path}");
         }
-        for path in ["migrations/1.sql", "app.db", "a.tar", "notes.txt"] {
-            assert!(!is_dump(path.as_bytes()), "{path}");
+        for path in [
+            "migrations/1.sql",
+            "srv/app/migrations/1.sql",
+            "usr/share/postgresql/15/extension/x--1.0.sql",
+            "srv/node_modules/x/dump.sql",
+            "app.db",
+            "a.tar",
+            "notes.txt",
+        ] {
+            assert!(!is_dump(path), "{path}");
         }
-        assert!(is_database(b"sonarr.db") && !is_database(b"Thumbs.db") && !is_database(b"cache.db"));
+        let is_database = |path: &str| is_database(Named::alone(path.as_bytes()));
+        assert!(is_database("sonarr.db") && !is_database("Thumbs.db") && !is_database("cache.db"));
+        assert!(is_database("var/lib/x/db.sql") && !is_database("srv/app/src/db.sql"));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use firedrill_core::subject::Subject;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::probe::bases::Bases;
 use crate::probe::names;
 
 /// Where the baseline keeps the versions.
@@ -53,7 +54,7 @@ pub(super) fn examine(subject: &Subject, examination: &mut Examination) {
         .iter()
         .filter(|e| e.snapshot.time < subject.snapshot.time)
         .filter(|e| accepted.is_none_or(|since| e.snapshot.time >= since))
-        .filter_map(|e| Some((e.snapshot.time, versions(e.manifest.as_ref().ok()?))))
+        .filter_map(|e| Some((e.snapshot.time, versions(e.manifest.as_ref().ok()?, &e.snapshot.paths))))
         .collect();
     let remembered: BTreeMap<String, Version> = baseline
         .and_then(|b| b.probes.get(super::NAME)?.get(DUMPS).cloned())
@@ -62,7 +63,7 @@ pub(super) fn examine(subject: &Subject, examination: &mut Examination) {
     let remembered_at = baseline.map(|b| b.snapshot_time);
 
     let mut kept = BTreeMap::new();
-    for (form, (mut version, path)) in versions(&subject.manifest) {
+    for (form, (mut version, path)) in versions(&subject.manifest, &subject.snapshot.paths) {
         let mut states: Vec<(Timestamp, &Version)> =
             past.iter().filter_map(|(time, all)| Some((*time, &all.get(&form)?.0))).collect();
         if let (Some(time), Some(known)) = (remembered_at, remembered.get(&form))
@@ -98,9 +99,11 @@ pub(super) fn examine(subject: &Subject, examination: &mut Examination) {
     }
 }
 
-fn versions(manifest: &Manifest) -> Versions {
+fn versions(manifest: &Manifest, paths: &[String]) -> Versions {
+    let bases = Bases::of(manifest, paths);
+    let is_dump = |entry: &&Entry| names::is_dump(bases.name(&entry.path));
     let mut newest: BTreeMap<String, &Entry> = BTreeMap::new();
-    for entry in manifest.files().filter(|e| e.mtime.is_some() && e.size > 0 && names::is_dump(&e.path)) {
+    for entry in manifest.files().filter(|e| e.mtime.is_some() && e.size > 0).filter(is_dump) {
         let form = names::loose(&String::from_utf8_lossy(&entry.path));
         let slot = newest.entry(form).or_insert(entry);
         if entry.mtime > slot.mtime {

@@ -294,3 +294,38 @@ fn a_stop_interrupts_and_odd_times_do_no_harm() {
     fleet.drill.objectives.rpo = Some(Span(std::time::Duration::MAX));
     assert_finds(&look(&fleet), &["freshness.future_snapshot"]);
 }
+
+#[test]
+fn folders_that_lead_to_a_dump_do_not_hide_that_it_stands_still() {
+    let stands_still = |base: &str, path: &str| {
+        let mut fleet = Fleet::new("pg");
+        let mut tree = Tree::default();
+        for day in 1..=9i64 {
+            if day <= 4 {
+                tree.write(path, prose(day as u64, 3000), at(day, 2.5));
+            }
+            tree.write(&format!("{base}/notes.txt"), prose(day as u64, 300), at(day, 2.6));
+            fleet.backup(at(day, 3.0), &tree).paths = vec![format!("/{base}")];
+            if day == 4 {
+                assert_green(&look(&fleet));
+                fleet.learn(&FreshnessProbe, false);
+            }
+        }
+        look(&fleet).findings.iter().any(|finding| finding.code == "freshness.stalled")
+    };
+    for (base, path) in [
+        ("srv/share/db", "srv/share/db/app.sql"),
+        ("opt/test/lib", "opt/test/lib/nightly/app.sql.gz"),
+        ("var", "var/lib/backups/app.sql"),
+        ("home", "home/somebody/src/app.dump"),
+    ] {
+        assert!(stands_still(base, path), "{path}");
+    }
+    for (base, path) in [
+        ("srv/app", "srv/app/migrations/current.sql"),
+        ("srv/app", "srv/app/lib/setup.sql"),
+        ("srv/node_modules", "srv/node_modules/x/setup.sql"),
+    ] {
+        assert!(!stands_still(base, path), "{path}");
+    }
+}

@@ -87,7 +87,8 @@ fn expected_path(subject: &Subject, now: &View<'_>, path: &str, examination: &mu
 }
 
 fn backed_up_path(now: &View<'_>, path: &str, examination: &mut Examination) {
-    let there = located(now, path).is_none_or(|at| at.is_empty() || now.index.contains_key(at.as_slice()));
+    let at = located(now, path);
+    let there = at.is_empty() || now.index.contains_key(at.as_slice());
     if !there {
         examination.find(Finding::damage(
             "shape.path_missing",
@@ -131,7 +132,7 @@ pub(super) fn paths(now: &View<'_>, past: &[Past<'_>], snapshot: &Snapshot, exam
 }
 
 fn became_link(now: &View<'_>, past: &[Past<'_>], path: &str, examination: &mut Examination) {
-    let Some(at) = located(now, path) else { return };
+    let at = located(now, path);
     let Some(Kind::Symlink(to)) = now.index.get(at.as_slice()).map(|e| &e.kind) else { return };
     let was = lost(past, |p| {
         let folder = p.summary.folders.get(&super::past::key(&at)).is_some_and(|f| f.amount.files > 0);

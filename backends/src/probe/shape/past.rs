@@ -150,7 +150,7 @@ pub(super) fn lost<'p, 'a, T>(
 }
 
 fn folders_among(paths: &[String], view: &View<'_>) -> Vec<String> {
-    let is_file = |p: &&String| super::view::located(view, p).is_some_and(|at| view.file(&at).is_some());
+    let is_file = |p: &&String| view.file(&super::view::located(view, p)).is_some();
     paths.iter().filter(|p| !is_file(p)).cloned().collect()
 }
 

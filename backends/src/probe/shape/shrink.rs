@@ -287,13 +287,14 @@ impl<'s, 'a> Shrink<'s, 'a> {
     }
 
     fn vanished_database(&self, past: &Past<'a>, path: &str) -> bool {
-        if !names::is_database(path.as_bytes()) {
+        let there = past.tree.as_ref().unwrap_or(self.now);
+        if !there.is_database(path.as_bytes()) {
             return false;
         }
         let form = names::loose(path);
         // Retention of dated dumps removes old ones; what counts is that the series goes on.
         let databases = self.databases.get_or_init(|| {
-            let databases = self.now.files().filter(|e| names::is_database(&e.path));
+            let databases = self.now.files().filter(|e| self.now.is_database(&e.path));
             databases.map(|e| names::loose(&text(&e.path))).collect()
         });
         if names::is_dated(path) && databases.contains(&form) {

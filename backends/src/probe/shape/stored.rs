@@ -61,7 +61,7 @@ impl Stored {
         let sum = &now.summary;
         let series = &subject.history.series;
         let host_seen = series.iter().filter(|s| s.host == subject.snapshot.host).count() as u64;
-        let is_file = |path: &String| located(now, path).is_some_and(|at| now.file(&at).is_some());
+        let is_file = |path: &String| now.file(&located(now, path)).is_some();
         let paths = subject.snapshot.paths.iter().filter(|p| !is_file(p));
         Self {
             files: sum.total.files,

@@ -1,11 +1,12 @@
 //! One manifest, indexed and summed up.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use firedrill_core::manifest::{Entry, Manifest};
 use firedrill_core::subject::Subject;
 use serde::{Deserialize, Serialize};
 
+use crate::probe::bases::{self, Bases};
 use crate::probe::names;
 
 /// More databases of one kind than this are a collection, and each is an ordinary file.
@@ -54,7 +55,7 @@ pub(super) struct View<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) index: HashMap<&'a [u8], &'a Entry>,
     pub(super) summary: Summary,
-    bases: HashSet<Vec<u8>>,
+    bases: Bases,
     ignored: Vec<Vec<u8>>,
     files: Vec<&'a Entry>,
 }
@@ -63,7 +64,7 @@ impl<'a> View<'a> {
     /// The view of `manifest`, of a snapshot of `paths`.
     pub(super) fn of(manifest: &'a Manifest, paths: &[String], subject: &Subject) -> Self {
         let index: HashMap<_, _> = manifest.entries().iter().map(|e| (e.path.as_slice(), e)).collect();
-        let bases = paths.iter().filter_map(|p| locate(&index, p)).collect();
+        let bases = Bases::located(paths, |path| index.contains_key(path));
         let ignored = subject
             .drill
             .probes
@@ -98,7 +99,7 @@ impl<'a> View<'a> {
 
     /// Whether `path` is one of the backed-up paths or lies in one.
     pub(super) fn is_inside(&self, path: &[u8]) -> bool {
-        self.bases.contains(path) || self.bases.contains(&[][..]) || self.relative(path).0 > 0
+        self.bases.contains(path) || self.bases.contains(&[]) || self.relative(path).0 > 0
     }
 
     /// Whether a change of this entry means anything.
@@ -121,6 +122,11 @@ impl<'a> View<'a> {
         self.files.iter().copied()
     }
 
+    /// Whether `path` is that of a database file or of a dump.
+    pub(super) fn is_database(&self, path: &[u8]) -> bool {
+        names::is_database(self.bases.name(path))
+    }
+
     /// The regular file at `path`.
     pub(super) fn file(&self, path: &[u8]) -> Option<&'a Entry> {
         self.index.get(path).copied().filter(|e| e.is_file())
@@ -133,10 +139,10 @@ impl<'a> View<'a> {
         for entry in self.files() {
             sum.total.add(entry.size);
             let kind = names::kind(entry.name());
-            if names::is_database(&entry.path) {
+            if self.is_database(&entry.path) {
                 databases.entry(kind.clone().unwrap_or_default()).or_default().push(entry);
             }
-            if names::is_dump(&entry.path) {
+            if names::is_dump(self.bases.name(&entry.path)) {
                 let newest = newest.entry(names::loose(&text(&entry.path))).or_insert(entry);
                 if entry.mtime > newest.mtime {
                     *newest = entry;
@@ -172,32 +178,12 @@ pub(super) fn text(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// Where the backed-up `path` is in the tree, or would be. Absolute paths are stored as they are,
-/// relative ones without the folders above them, and `.` as its content.
-fn locate(index: &HashMap<&[u8], &Entry>, path: &str) -> Option<Vec<u8>> {
-    let path = path.trim_matches('/').as_bytes();
-    if path.is_empty() || path == b"." {
-        return Some(Vec::new());
-    }
-    let starts =
-        std::iter::once(0).chain(path.iter().enumerate().filter(|(_, b)| **b == b'/').map(|(at, _)| at + 1));
-    for start in starts {
-        let end = path.get(start..).unwrap_or_default();
-        if index.contains_key(end) {
-            return Some(end.to_vec());
-        }
-    }
-    let first = path.split(|b| *b == b'/').next().unwrap_or_default();
-    // Something else of the same absolute tree is there, so this path would be there in full.
-    if index.contains_key(first) { Some(path.to_vec()) } else { Some(Vec::new()) }
-}
-
 /// The entry paths that `path` from a config may mean.
 pub(super) fn meant(index: &HashMap<&[u8], &Entry>, subject: &Subject, path: &str) -> Vec<Vec<u8>> {
     let mut all = subject.meant_by(path);
     let trimmed = path.trim_matches('/');
     for base in &subject.snapshot.paths {
-        let Some(located) = locate(index, base) else { continue };
+        let located = bases::locate(&|path: &[u8]| index.contains_key(path), base);
         let bare = base.trim_matches('/');
         let below = if path.starts_with('/') {
             trimmed.strip_prefix(bare).filter(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -220,6 +206,6 @@ pub(super) fn meant(index: &HashMap<&[u8], &Entry>, subject: &Subject, path: &st
 }
 
 /// Where each backed-up path is in the tree.
-pub(super) fn located(view: &View<'_>, path: &str) -> Option<Vec<u8>> {
-    locate(&view.index, path)
+pub(super) fn located(view: &View<'_>, path: &str) -> Vec<u8> {
+    bases::locate(&|path: &[u8]| view.index.contains_key(path), path)
 }

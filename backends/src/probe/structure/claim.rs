@@ -1,40 +1,33 @@
 //! What the name of a file promises about its content.
 
 use super::Format;
+use crate::probe::bases::{self, Named};
 
-/// Folders of programs and their tests, in which nothing is a backup of its own.
-const SOURCE_FOLDERS: [&str; 14] = [
-    "node_modules",
+/// Folders of programs and their tests, in which nothing is a backup of its own: below what was backed up,
+/// besides those that only programs have.
+const SOURCE_FOLDERS: &[&str] = &[
     "vendor",
-    "site-packages",
-    "dist-packages",
-    "testdata",
     "fixtures",
     "migrations",
     "migration",
     "src",
-    "__tests__",
     "tests",
     "share",
     "extension",
+    "doc",
     // k3s keeps a small JSON file here for each snapshot, under the snapshot's name.
     ".metadata",
 ];
 
-/// Whether `path` lies among the test data of a program, where broken archives are kept on purpose.
-pub(super) fn is_test_data(path: &[u8]) -> bool {
-    const FOLDERS: [&str; 7] =
-        ["node_modules", "site-packages", "dist-packages", "testdata", "fixtures", "tests", "__tests__"];
-    let path = String::from_utf8_lossy(path).to_ascii_lowercase();
-    let mut parent = "";
-    for folder in path.rsplit_once('/').map_or("", |(folders, _)| folders).split('/') {
-        // Python brings its own tests along, in `lib/python3.11/test`.
-        if FOLDERS.contains(&folder) || (folder == "test" && parent.starts_with("python")) {
-            return true;
-        }
-        parent = folder;
-    }
-    false
+/// Whether `name` lies among the test data of a program, where broken archives are kept on purpose.
+pub(super) fn is_test_data(name: Named<'_>) -> bool {
+    let mut above: &[u8] = b"";
+    // Python brings its own tests along, in `lib/python3.11/test`.
+    let pythons = bases::folders(name.path).any(|folder| {
+        let parent = std::mem::replace(&mut above, folder);
+        folder.eq_ignore_ascii_case(b"test") && parent.to_ascii_lowercase().starts_with(b"python")
+    });
+    pythons || name.is_programs(&["fixtures", "tests"])
 }
 
 /// What a name promises.
@@ -55,13 +48,13 @@ impl Claim {
         self.layers.first().copied()
     }
 
-    /// What `path` promises, if it promises anything.
-    pub(super) fn of(path: &[u8]) -> Option<Self> {
-        let path = String::from_utf8_lossy(path).to_ascii_lowercase();
-        let (folders, name) = path.rsplit_once('/').unwrap_or(("", &path));
-        if folders.split('/').any(|folder| SOURCE_FOLDERS.contains(&folder)) {
+    /// What `name` promises, if it promises anything.
+    pub(super) fn of(name: Named<'_>) -> Option<Self> {
+        if name.is_programs(SOURCE_FOLDERS) {
             return None;
         }
+        let path = String::from_utf8_lossy(name.path).to_ascii_lowercase();
+        let name = path.rsplit('/').next().unwrap_or(&path);
         let (name, partial) = name.strip_suffix(".part").map_or((name, false), |rest| (rest, true));
         let mut layers = Vec::new();
         peel(name, &mut layers);
@@ -141,8 +134,12 @@ fn is_snapshot_ending(name: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn of(path: &str) -> Option<Claim> {
+        Claim::of(Named::alone(path.as_bytes()))
+    }
+
     fn layers(path: &str) -> Vec<Format> {
-        Claim::of(path.as_bytes()).map(|claim| claim.layers).unwrap_or_default()
+        of(path).map(|claim| claim.layers).unwrap_or_default()
     }
 
     #[test]
@@ -155,17 +152,18 @@ mod tests {
         assert_eq!(layers("etcd-snapshot-node1-1700000000.zip"), [Format::Zip, Format::EtcdSnapshot]);
         assert_eq!(layers("etcd-snapshot.sh"), []);
         assert_eq!(layers("bin/etcd-snapshot"), []);
-        assert_eq!(layers(".metadata/etcd-snapshot-node1-1700000000"), []);
+        assert_eq!(layers("db/snapshots/.metadata/etcd-snapshot-node1-1700000000"), []);
         assert_eq!(layers("photo.jpg"), []);
     }
 
     #[test]
     fn only_clear_names_claim_a_dump() {
-        let dump = |path: &str| Claim::of(path.as_bytes()).is_some_and(|claim| claim.dump);
+        let dump = |path: &str| of(path).is_some_and(|claim| claim.dump);
         assert!(dump("a.sql") && dump("a.sql.zst") && dump("a.tgz") && dump("a.xb") && dump("a.dump"));
         assert!(!dump("a.log.gz") && !dump("a.zip") && !dump("a.tar") && !dump("movie.mkv"));
-        assert!(!dump("app/node_modules/x/a.sql") && !dump("app/migrations/0001.sql"));
-        assert!(!dump("movie.mkv.part") && Claim::of(b"etcd-snapshot-a.db.part").is_some_and(|c| c.partial));
+        assert!(!dump("app/node_modules/x/a.sql") && !dump("srv/app/migrations/0001.sql"));
+        assert!(dump("srv/share/a.sql") && dump("home/somebody/src/a.sql") && !dump("srv/app/share/a.sql"));
+        assert!(!dump("movie.mkv.part") && of("etcd-snapshot-a.db.part").is_some_and(|c| c.partial));
     }
 
     #[test]

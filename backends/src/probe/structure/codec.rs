@@ -40,9 +40,9 @@ pub(super) fn check<'a>(
         context.leave_out("xz streams without a checksum: flipped bits inside them can go unseen");
     }
     let mut inside = decoder(context, format, input, &item.location)?;
-    let inner = Item { location: item.location.clone(), name: inner_name(&item.name) };
+    let inner = Item { location: item.location.clone(), name: inner_name(&item.name), lead: item.lead };
     let empty = inside.peek(1)?.is_empty();
-    let claims_dump = Claim::of(&item.name).is_some_and(|claim| claim.dump);
+    let claims_dump = Claim::of(item.named()).is_some_and(|claim| claim.dump);
     if empty {
         if claims_dump {
             context.damage(

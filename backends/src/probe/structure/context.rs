@@ -12,6 +12,7 @@ use firedrill_core::watch::Watch;
 use super::Format;
 use super::claim::is_test_data;
 use super::history::Facts;
+use crate::probe::bases::Named;
 
 /// At most this many bytes are decompressed per file, all layers together. A stream can grow a
 /// thousandfold per layer, and sparse files do so honestly, so a ratio says nothing; what must be
@@ -111,10 +112,15 @@ impl<'s> Context<'s> {
 
     /// Starts the next file. Programs bring broken archives along to test themselves with: among their
     /// test data a damaged container is noted, not filed.
-    pub(super) fn begin_file(&self, path: &[u8]) {
-        self.test_data.set(is_test_data(path));
+    pub(super) fn begin_file(&self, name: Named<'_>) {
+        self.test_data.set(is_test_data(name));
         self.halted.set(false);
         self.decoded_left.set(DECODED_MAX);
+    }
+
+    /// The file holds a dump: wherever it lies, it is no test data of a program.
+    pub(super) fn saw_a_dump(&self) {
+        self.test_data.set(false);
     }
 
     /// Counts the file as examined, unless it was given up.

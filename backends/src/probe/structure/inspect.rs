@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io;
 
-use firedrill_core::manifest::Entry;
+use firedrill_core::manifest::{Entry, display_path};
 use firedrill_core::subject::Subject;
 
 use super::claim::Claim;
@@ -11,6 +11,7 @@ use super::context::{Context, reported};
 use super::input::Input;
 use super::sniff::{Content, HEAD, Problem, error_text, problem, sniff};
 use super::{Format, codec, etcd, pg, scan, sql, tar, xbstream, zip};
+use crate::probe::bases::Named;
 
 /// How many layers are followed inwards: `all.tar.gz` with `app.sql.gz` in it has four.
 const DEPTH_MAX: usize = 4;
@@ -21,12 +22,26 @@ pub(super) struct Item {
     pub(super) location: String,
     /// The path whose name may make a claim.
     pub(super) name: Vec<u8>,
+    /// How much of the name only leads to what was backed up.
+    pub(super) lead: usize,
+}
+
+impl Item {
+    /// What lies inside an archive, under `name`.
+    pub(super) fn member(&self, name: &[u8]) -> Self {
+        let location = format!("{}!/{}", self.location, display_path(name));
+        Self { location, name: name.to_vec(), lead: Named::alone(name).lead }
+    }
+
+    pub(super) fn named(&self) -> Named<'_> {
+        Named { path: &self.name, lead: self.lead }
+    }
 }
 
 /// Examines one restored file.
-pub(super) fn file(context: &Context<'_>, subject: &Subject, entry: &Entry) {
-    context.begin_file(&entry.path);
-    let item = Item { location: entry.display(), name: entry.path.clone() };
+pub(super) fn file(context: &Context<'_>, subject: &Subject, entry: &Entry, lead: usize) {
+    let item = Item { location: entry.display(), name: entry.path.clone(), lead };
+    context.begin_file(item.named());
     let file = match scan::open(&subject.root, &entry.path) {
         Ok(Some(file)) => file,
         // The tree probe tells of files that are not there.
@@ -81,6 +96,9 @@ fn inside(
     input: &mut Input<'_>,
     depth: usize,
 ) -> io::Result<()> {
+    if matches!(content, Content::Is(format) if !Format::CONTAINERS.contains(&format)) {
+        context.saw_a_dump();
+    }
     match content {
         Content::Unknown => Ok(()),
         Content::Is(Format::EtcdSnapshot) | Content::Bolt => etcd::check_stream(context, item, input),
@@ -126,8 +144,8 @@ fn dispatch<'a>(
 fn recognise(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -> io::Result<Content> {
     let head = input.peek(HEAD)?;
     let whole = head.len() < HEAD;
-    let content = identify(&item.name, head, whole);
-    let Some(claim) = Claim::of(&item.name) else { return Ok(content) };
+    let content = identify(item.named(), head, whole);
+    let Some(claim) = Claim::of(item.named()) else { return Ok(content) };
     match content {
         Content::Unknown => {
             if let Some(problem) = problem(&claim, head, whole) {
@@ -150,7 +168,7 @@ fn recognise(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -> io::R
 }
 
 /// What content is, with the help of the name where the bytes alone cannot tell.
-pub(super) fn identify(name: &[u8], head: &[u8], whole: bool) -> Content {
+pub(super) fn identify(name: Named<'_>, head: &[u8], whole: bool) -> Content {
     let content = sniff(head, whole);
     let outer = Claim::of(name).and_then(|claim| claim.outer());
     match (content, outer) {

@@ -14,8 +14,8 @@
 //! *Not verified*: nothing is loaded into an engine, so semantics (constraints, references, pages inside
 //! a physical backup) stay unproven. Encrypted files are left alone when their name says so.
 //!
-//! Test data of programs (`tests/`, `node_modules/` and their like) holds broken archives on purpose:
-//! there, a damaged container is noted and not filed.
+//! Test data of programs (`node_modules/`, and `tests/` below what was backed up) holds broken archives on
+//! purpose: there, a damaged container is noted and not filed, unless a dump was seen in it.
 //!
 //! | file | what lives there |
 //! |---|---|
@@ -229,7 +229,8 @@ impl StructureProbe {
                 return;
             }
             if let Some(entry) = subject.manifest.entries().get(index) {
-                inspect::file(context, subject, entry);
+                let lead = scan.bases.name(&entry.path).lead;
+                inspect::file(context, subject, entry, lead);
             }
         }
     }

@@ -21,6 +21,7 @@ use super::claim::Claim;
 use super::etcd;
 use super::inspect::identify;
 use super::sniff::{Content, HEAD, problem};
+use crate::probe::bases::{Bases, Named};
 
 /// Scans that are remembered: about as many as there are drills at a time.
 const SCANS_MAX: usize = 8;
@@ -42,6 +43,8 @@ pub(super) struct Scan {
     pub(super) unreadable: Vec<(String, String)>,
     /// Why not all files were looked at.
     pub(super) broken: Option<String>,
+    /// Where what was backed up lies among them.
+    pub(super) bases: Bases,
 }
 
 impl Scan {
@@ -106,19 +109,21 @@ impl Scans {
 }
 
 fn scan(subject: &Subject) -> Scan {
-    let mut scan = Scan::default();
+    let bases = Bases::of(&subject.manifest, &subject.snapshot.paths);
+    let mut scan = Scan { bases, ..Scan::default() };
     let mut head = vec![0; HEAD];
     for (index, entry) in subject.manifest.entries().iter().enumerate().filter(|(_, e)| e.is_file()) {
         if let Err(error) = subject.watch.check() {
             scan.broken = Some(error.chain());
             break;
         }
-        match look(&subject.root, &entry.path, &mut head) {
+        let name = scan.bases.name(&entry.path);
+        match look(&subject.root, name, &mut head) {
             Ok(Some(format)) => scan.add(format, index),
             Ok(None) => {}
             Err(error) => {
                 // The tree probe reads every file; here only those matter that claim to be ours.
-                if let Some(format) = Claim::of(&entry.path).and_then(|claim| claim.outer()) {
+                if let Some(format) = Claim::of(name).and_then(|claim| claim.outer()) {
                     scan.claimed.insert(format);
                 }
                 if scan.unreadable.len() < 20 {
@@ -131,8 +136,8 @@ fn scan(subject: &Subject) -> Scan {
 }
 
 /// The format whose probe has to examine the file.
-fn look(root: &Path, path: &[u8], head: &mut [u8]) -> io::Result<Option<Format>> {
-    let Some(mut file) = open(root, path)? else { return Ok(None) };
+fn look(root: &Path, name: Named<'_>, head: &mut [u8]) -> io::Result<Option<Format>> {
+    let Some(mut file) = open(root, name.path)? else { return Ok(None) };
     let mut length = 0;
     while let Some(room) = head.get_mut(length..).filter(|room| !room.is_empty()) {
         match file.read(room) {
@@ -144,11 +149,11 @@ fn look(root: &Path, path: &[u8], head: &mut [u8]) -> io::Result<Option<Format>>
     }
     let whole = length < head.len();
     let head = head.get(..length).unwrap_or_default();
-    Ok(match identify(path, head, whole) {
+    Ok(match identify(name, head, whole) {
         Content::Is(format) => Some(format),
-        Content::Bolt => etcd::is_etcd(path, &file)?.then_some(Format::EtcdSnapshot),
+        Content::Bolt => etcd::is_etcd(name, &file)?.then_some(Format::EtcdSnapshot),
         Content::Unknown => {
-            let claim = Claim::of(path);
+            let claim = Claim::of(name);
             claim.filter(|claim| problem(claim, head, whole).is_some()).and_then(|claim| claim.outer())
         }
     })

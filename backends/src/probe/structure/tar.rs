@@ -20,6 +20,7 @@ use super::context::Context;
 use super::input::Input;
 use super::inspect::{self, Item};
 use super::pg::{self, Toc};
+use crate::probe::bases::Named;
 
 const BLOCK: usize = 512;
 
@@ -168,13 +169,10 @@ impl Archive<'_> {
 
     /// Reads the content of one member and checks it; false when it is cut.
     fn content(&mut self, input: &mut Input<'_>, name: &[u8], size: u64, regular: bool) -> io::Result<bool> {
-        let claims = Claim::of(name).is_some_and(|claim| claim.dump);
+        let claims = Claim::of(Named::alone(name)).is_some_and(|claim| claim.dump);
         let mut window = Window { input, left: size };
         if regular && (size > 0 || claims) {
-            let item = Item {
-                location: format!("{}!/{}", self.item.location, display_path(name)),
-                name: name.to_vec(),
-            };
+            let item = self.item.member(name);
             self.look_inside(&item, &mut window);
         }
         let left = window.left;
@@ -235,7 +233,7 @@ impl Archive<'_> {
     fn finish(self) {
         let at = &self.item.location;
         if self.members == 0 {
-            if Claim::of(&self.item.name).is_some_and(|claim| claim.layers.contains(&Format::Tar)) {
+            if Claim::of(self.item.named()).is_some_and(|claim| claim.layers.contains(&Format::Tar)) {
                 self.context.anomaly(
                     "tar.empty",
                     at,

@@ -11,7 +11,6 @@ use std::os::unix::fs::FileExt;
 
 use ::zip::ZipArchive;
 use ::zip::result::ZipError;
-use firedrill_core::manifest::display_path;
 
 use super::context::{Context, is_reported, reported};
 use super::input::Input;
@@ -60,8 +59,7 @@ fn entry<R: Read + Seek>(
     if entry.is_dir() {
         return Ok(());
     }
-    let name = entry.name_raw().to_vec();
-    let inner = Item { location: format!("{}!/{}", item.location, display_path(&name)), name };
+    let inner = item.member(entry.name_raw());
     let content = Input::decoder(context, entry, "zip", &inner.location);
     match inspect::stream(context, &inner, content, 1) {
         // The entry's damage is on record; the others may be whole.

@@ -147,6 +147,26 @@ fn what_the_backup_left_out_although_its_folder_did_not_change() {
 }
 
 #[test]
+fn a_dump_below_a_folder_called_share_that_shrank_or_vanished() {
+    for (base, dump) in [("srv/share/db", "srv/share/db/app.sql"), ("var", "var/lib/backups/app.sql")] {
+        let mut fleet = Fleet::new("app");
+        let mut tree = Tree::default();
+        for n in 0..30 {
+            tree.write(&format!("{base}/notes/{n}.txt"), prose(n, 9000), at(1, 0.0));
+        }
+        for (day, size) in [(1, 12_000), (2, 12_100), (3, 2000)] {
+            tree.write(dump, prose(200 + day as u64, size), at(day, 2.5));
+            fleet.backup(at(day, 3.0), &tree).paths = vec![format!("/{base}")];
+        }
+        assert_finds(&fleet.examine(&ShapeProbe), &["shape.dump_shrank"]);
+        fleet.snapshots.pop();
+        tree.remove(dump, at(3, 2.0));
+        fleet.backup(at(3, 3.0), &tree).paths = vec![format!("/{base}")];
+        assert_finds(&fleet.examine(&ShapeProbe), &["shape.database_gone"]);
+    }
+}
+
+#[test]
 fn a_dump_that_shrank() {
     is_found("shape.dump_shrank", false, |tree, time| {
         tree.write("data/dumps/db.sql", prose(1, 2000), time);

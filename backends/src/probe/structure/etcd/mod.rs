@@ -22,6 +22,7 @@ use super::context::{Context, reported};
 use super::history::Revision;
 use super::input::Input;
 use super::inspect::Item;
+use crate::probe::bases::Named;
 use bolt::{Bolt, Flaw, Walk};
 
 pub(super) use bolt::is_bolt;
@@ -31,8 +32,8 @@ const UNPACKED_MAX: u64 = 16 << 30;
 
 /// Whether the bbolt database in `file` is etcd's, by its name or by its buckets. Other programs keep
 /// bbolt databases too, and theirs have neither hash nor these buckets.
-pub(super) fn is_etcd(path: &[u8], file: &File) -> io::Result<bool> {
-    if claims_etcd(path) || path == b"member/snap/db" || path.ends_with(b"/member/snap/db") {
+pub(super) fn is_etcd(name: Named<'_>, file: &File) -> io::Result<bool> {
+    if claims_etcd(name) || name.path == b"member/snap/db" || name.path.ends_with(b"/member/snap/db") {
         return Ok(true);
     }
     let length = file.metadata()?.len();
@@ -43,8 +44,8 @@ pub(super) fn is_etcd(path: &[u8], file: &File) -> io::Result<bool> {
     }
 }
 
-fn claims_etcd(path: &[u8]) -> bool {
-    Claim::of(path).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
+fn claims_etcd(name: Named<'_>) -> bool {
+    Claim::of(name).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
 }
 
 /// Checks the snapshot in `file`.
@@ -56,7 +57,7 @@ pub(super) fn check(context: &Context<'_>, item: &Item, file: &File) -> io::Resu
         context.interrupt(format!("failed to read {}: {error}", item.location));
         reported()
     };
-    if !is_etcd(&item.name, file).map_err(trouble)? {
+    if !is_etcd(item.named(), file).map_err(trouble)? {
         return Ok(());
     }
     examine(context, item, file).map_err(trouble)
@@ -110,7 +111,7 @@ fn unpack(
 fn examine(context: &Context<'_>, item: &Item, file: &File) -> io::Result<()> {
     let at = &item.location;
     let length = file.metadata()?.len();
-    if Claim::of(&item.name).is_some_and(|claim| claim.partial) {
+    if Claim::of(item.named()).is_some_and(|claim| claim.partial) {
         context.damage("etcd_snapshot.partial", at, "a snapshot that was saved to its end", "a .part file");
     }
     let hashed = length % 512 == 32;
@@ -169,7 +170,7 @@ fn report_no_hash(context: &Context<'_>, item: &Item, length: u64) {
     }
     let seen = "a database file without one: copied from a member, not saved as a snapshot; nothing proves \
                 that it is whole, and a restore refuses it";
-    if claims_etcd(&item.name) {
+    if claims_etcd(item.named()) {
         context.damage("etcd_snapshot.no_hash", at, expected, seen);
     } else {
         context.anomaly("etcd_snapshot.no_hash", at, expected, seen);

@@ -165,10 +165,78 @@ fn a_tree_of_this_machine_raises_no_alarm() {
     let restored = Restored::new();
     let mut subject = restored.subject();
     subject.root = tree.into();
+    subject.snapshot.paths = vec![subject.root.display().to_string()];
     subject.manifest = std::sync::Arc::new(super::super::fixture::manifest_of(&subject.root));
     let report = examine(&subject);
     let findings: Vec<_> = report.findings();
     let checked: Vec<_> = report.0.iter().map(|e| (&e.probe, e.checked, &e.interrupted)).collect();
     assert!(findings.is_empty(), "{checked:?} {findings:#?}");
     eprintln!("{checked:?}");
+}
+
+/// A pg_dump of one table that has lost its end.
+const CUT: &[u8] =
+    b"--\n-- PostgreSQL database dump\n--\n\nCREATE TABLE a (b int);\n\nCOPY a (b) FROM stdin;\n1\n";
+
+/// What is found of `content` at `path`, in a snapshot of `base`.
+fn in_a_backup_of(base: &str, path: &str, content: &[u8]) -> Vec<String> {
+    let restored = Restored::of(path, content);
+    let mut subject = restored.subject();
+    subject.snapshot.paths = vec![base.to_owned()];
+    examine(&subject).codes().into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn folders_that_lead_to_a_backup_hide_nothing() {
+    for (base, path) in [
+        ("/srv/share/db", "srv/share/db/app.sql"),
+        ("/opt/tests/db", "opt/tests/db/app.sql"),
+        ("/users/somebody/src/app/migrations", "users/somebody/src/app/migrations/app.sql"),
+        ("/srv/share/app.sql", "srv/share/app.sql"),
+        ("/", "usr/share/db/app.sql"),
+        ("/srv", "srv/share/app.sql"),
+        ("/home", "home/somebody/src/app.sql"),
+    ] {
+        assert_eq!(in_a_backup_of(base, path, b""), ["sql_dump.empty"], "{path}");
+        assert_eq!(in_a_backup_of(base, path, CUT), ["sql_dump.truncated"], "{path}");
+    }
+}
+
+#[test]
+fn what_programs_bring_along_is_left_alone() {
+    for (base, path) in [
+        ("/usr/share/postgresql", "usr/share/postgresql/15/extension/hstore--1.0--1.1.sql"),
+        ("/", "usr/share/postgresql/15/extension/hstore--1.0--1.1.sql"),
+        ("/srv/app", "srv/app/shop/migrations/0002_down.sql"),
+        ("/srv", "srv/app/src/shop/empty.sql"),
+        ("/srv/node_modules/x", "srv/node_modules/x/empty.sql"),
+        ("/usr/lib", "usr/lib/python3/dist-packages/x/empty.sql"),
+    ] {
+        for content in [&b""[..], b"-- nothing to undo\n"] {
+            assert!(in_a_backup_of(base, path, content).is_empty(), "{path}");
+        }
+        // Whatever begins like a dump is examined as one.
+        assert_eq!(in_a_backup_of(base, path, CUT), ["sql_dump.truncated"], "{path}");
+    }
+}
+
+#[test]
+fn a_cut_archive_in_a_folder_of_tests_is_found_when_a_dump_is_in_it() {
+    if !have(&["gzip"]) {
+        return;
+    }
+    let noise = Seeded(8).bytes(9000).iter().map(|b| format!("{b}\n")).collect::<String>();
+    let gzip = |content: &[u8]| {
+        let mut packed = pipe(Command::new("gzip").arg("-c"), content);
+        packed.truncate(packed.len() / 2);
+        packed
+    };
+    let dump = gzip(&[CUT, noise.as_bytes()].concat());
+    let text = gzip(noise.as_bytes());
+    let path = "srv/app/tests/bad.gz";
+    assert_eq!(in_a_backup_of("/srv/app", path, &dump), ["gzip.truncated"]);
+    assert!(in_a_backup_of("/srv/app", path, &text).is_empty());
+    assert_eq!(in_a_backup_of("/srv/app/tests", path, &text), ["gzip.truncated"]);
+    let python = "usr/lib/python3.11/test/bad.gz";
+    assert!(in_a_backup_of("/usr/lib/python3.11/test", python, &text).is_empty());
 }
