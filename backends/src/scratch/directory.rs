@@ -35,6 +35,8 @@ const LABEL_START: &str = "{\"firedrill_lease\":";
 const MAKING_SECONDS: i64 = 60;
 /// The name of a drill is kept up to this length: a label is small.
 const DRILL_MAX: usize = 4 << 10;
+/// So many names are tried for one lease: more runs of one id do not meet in one scratch folder.
+const NAMES_MAX: u32 = 100;
 /// Where restored content goes.
 const DATA: &str = "data";
 /// Where probes may write.
@@ -220,6 +222,20 @@ impl DirectoryScratch {
         Ok(base)
     }
 
+    /// Makes a lease under the first name that is free: runs that started in the same second with the same
+    /// seed have the same id, and may share scratch.
+    fn make_one(&self, request: &LeaseRequest<'_>, label: &Label) -> io::Result<(String, File)> {
+        let mut taken = None;
+        for attempt in 0..NAMES_MAX {
+            let id = lease_id(request, attempt);
+            match self.make(&self.base.join(format!("{PREFIX}{id}")), label) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => taken = Some(e),
+                made => return made.map(|lock| (id, lock)),
+            }
+        }
+        Err(taken.unwrap_or_else(|| io::ErrorKind::AlreadyExists.into()))
+    }
+
     /// Makes the folder of a lease with everything that belongs into it, and returns the lock on its label.
     fn make(&self, folder: &Path, label: &Label) -> io::Result<File> {
         let private = |path: &Path| DirBuilder::new().mode(0o700).create(path);
@@ -246,9 +262,6 @@ impl DirectoryScratch {
 impl Scratch for DirectoryScratch {
     fn provision(&self, request: &LeaseRequest<'_>) -> Result<Lease> {
         self.prepare()?;
-        let id = lease_id(request);
-        let name = format!("{PREFIX}{id}");
-        let folder = self.base.join(&name);
         let now = self.clock.now();
         let lifetime = SignedDuration::try_from(request.lifetime).unwrap_or(SignedDuration::from_hours(24));
         let mut drill = request.drill.to_string();
@@ -262,11 +275,13 @@ impl Scratch for DirectoryScratch {
             boot: boot_id(),
             kept: false,
         };
-        let lock = self.make(&folder, &label).map_err(|e| {
+        let (id, lock) = self.make_one(request, &label).map_err(|e| {
             Error::new(ErrorKind::Scratch, format!("make a scratch folder in {}", self.base.display()))
                 .from_source(&e)
                 .advise("choose a folder with room that you can write to, with --scratch")
         })?;
+        let name = format!("{PREFIX}{id}");
+        let folder = self.base.join(&name);
         let (data, work) = (folder.join(DATA), folder.join(WORK));
         let base = self.base.clone();
         Ok(Lease::new(id, data, work, move |keep| {
@@ -336,10 +351,10 @@ fn without_label(folder: &Path) -> std::result::Result<Look, String> {
     }
 }
 
-/// Unique among all leases of this machine: the run and the drill are told apart by a hash.
-fn lease_id(request: &LeaseRequest<'_>) -> String {
+/// A short name for the lease of this run and drill, another one for each attempt.
+fn lease_id(request: &LeaseRequest<'_>, attempt: u32) -> String {
     use sha2::{Digest as _, Sha256};
-    let hash = hex::encode(Sha256::digest(format!("{} {}", request.run, request.drill)));
+    let hash = hex::encode(Sha256::digest(format!("{} {} {attempt}", request.run, request.drill)));
     hash[..16].to_owned()
 }
 

@@ -11,7 +11,7 @@ use firedrill_core::plan::DrillName;
 use firedrill_core::ports::{Lease, LeaseRequest, Scratch as _, Swept};
 use rustix::fs::{FlockOperation, Mode, OFlags};
 
-use super::{DRILL_MAX, DirectoryScratch, LABEL, boot_id};
+use super::{DRILL_MAX, DirectoryScratch, LABEL, NAMES_MAX, PREFIX, boot_id, lease_id};
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
@@ -75,9 +75,35 @@ fn leases_of_different_drills_do_not_meet() {
     let place = place();
     let (a, b) = (provision(place.path(), "a").unwrap(), provision(place.path(), "b").unwrap());
     assert_ne!(a.data(), b.data());
-    let again = provision(place.path(), "a").map(|lease| lease.id().to_owned());
-    assert!(again.unwrap_err().chain().contains("exists"));
-    assert!(a.data().is_dir(), "the second attempt took the first lease away");
+}
+
+#[test]
+fn two_runs_of_the_same_second_and_seed_share_scratch() {
+    let place = place();
+    let leases: Vec<Lease> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..6).map(|_| scope.spawn(|| provision(place.path(), "a").unwrap())).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let folders: BTreeSet<_> = leases.iter().map(|lease| lease.data().to_owned()).collect();
+    assert_eq!(folders.len(), 6);
+    for (n, lease) in leases.into_iter().enumerate() {
+        fs::write(lease.data().join("file"), "content").unwrap();
+        lease.release(false).unwrap();
+        assert_eq!(names(place.path()).len(), 5 - n, "one lease took another away");
+    }
+}
+
+#[test]
+fn the_search_for_a_free_name_ends() {
+    let place = place();
+    let drill = DrillName("a".to_owned());
+    let request = LeaseRequest { run: "run", drill: &drill, lifetime: LIFETIME, bytes: None };
+    for attempt in 0..NAMES_MAX {
+        fs::write(place.path().join(format!("{PREFIX}{}", lease_id(&request, attempt))), "taken").unwrap();
+    }
+    let error = provision(place.path(), "a").map(drop).unwrap_err();
+    assert!(error.chain().contains("exists"), "{}", error.chain());
+    assert_eq!(names(place.path()).len(), NAMES_MAX as usize, "somebody's file was taken away");
 }
 
 #[test]
