@@ -8,6 +8,7 @@
 use std::collections::{HashMap, HashSet};
 
 use firedrill_core::manifest::Manifest;
+use firedrill_core::snapshot::is_more_paths;
 
 /// Folders that nothing but programs and their tests have.
 const PROGRAMS: &[&str] = &[
@@ -41,7 +42,7 @@ impl Bases {
     /// The bases of a snapshot of `paths`, in a tree that `has` some paths.
     pub(crate) fn located(paths: &[String], has: impl Fn(&[u8]) -> bool) -> Self {
         let mut places: HashMap<Vec<u8>, Vec<String>> = HashMap::new();
-        for path in paths {
+        for path in paths.iter().filter(|path| !is_more_paths(path)) {
             let origin = Some(trimmed(path)).filter(|path| *path != ".").unwrap_or_default();
             places.entry(locate(&has, path)).or_default().push(origin.to_owned());
         }

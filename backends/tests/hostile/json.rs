@@ -212,12 +212,56 @@ fn snapshots_that_claim_too_much() {
             craft.snapshot_text(&much.to_string());
             // A list of files that was given to the backup program ends up in the snapshot, too.
             let paths: Vec<String> = (0..50_000).map(|n| format!("/srv/files/some/where/file {n}")).collect();
-            craft.snapshot_text(&with(snapshot(&tree, "paths"), "paths", paths).to_string());
+            craft.snapshot_text(&with(snapshot(&tree, "paths"), "paths", paths.clone()).to_string());
+            let untagged = with(snapshot(&tree, ""), "tags", json!([]));
+            craft.snapshot_text(&with(untagged, "paths", paths).to_string());
         },
         |_, told| {
-            assert_eq!(told.judgement.drills.len(), 2);
+            // Nothing of this is wrong.
+            assert_eq!(told.findings().count(), 0, "{:#?}", told.judgement);
+            assert_eq!(told.judgement.drills.len(), 3);
+            let longest = told.judgement.drills.iter().map(|drill| drill.name.0.len()).max();
+            assert!(longest < Some(20_000), "{longest:?}");
             for drill in &told.judgement.drills {
                 assert!(drill.kept.is_some(), "{drill:#?}");
+            }
+        },
+    );
+}
+
+/// Every tag makes a drill, and every drill carries what its snapshot says of itself.
+#[test]
+fn snapshots_that_say_too_much() {
+    story(
+        "json::snapshots_that_say_too_much",
+        Bounds { memory: 200 << 20, watched: false, ..SMALL },
+        |_, craft| {
+            let file = craft.file_node("file", "content");
+            let tree = craft.tree([file]);
+            let paths: Vec<String> = (0..50_000).map(|n| format!("/srv/files/some/where/file {n}")).collect();
+            let tags: Vec<String> = (0..3000).map(|n| format!("tag {n}")).collect();
+            let flood = with(with(snapshot(&tree, ""), "paths", paths), "tags", tags);
+            craft.snapshot_text(&flood.to_string());
+            craft.snapshot_text(&with(snapshot(&tree, "host"), "hostname", "h".repeat(10 << 20)).to_string());
+            craft.snapshot_text(&with(snapshot(&tree, "time"), "time", "t".repeat(10 << 20)).to_string());
+            craft.snapshot(&tree, &"x".repeat(5 << 20));
+            let path = format!("/{}", "p".repeat(5 << 20));
+            craft.snapshot_text(&with(snapshot(&tree, "path"), "paths", json!([path])).to_string());
+        },
+        |_, told| {
+            assert_eq!(told.judgement.verdict, Verdict::Failed);
+            assert_eq!(told.judgement.drills.len(), 103);
+            told.assert_names([
+                "3000 tags, of which 100 are drilled",
+                "a host name of 10485760 bytes",
+                "a tag of 5242880 bytes",
+                "a path of 5242881 bytes",
+            ]);
+            let excess = told.findings().filter(|f| f.code == "repository.snapshot_excess").count();
+            assert_eq!(excess, 4);
+            assert!(told.findings().all(|f| f.seen.len() < 5000), "a finding is as long as a snapshot");
+            for drill in &told.judgement.drills {
+                assert!(drill.kept.is_some() && drill.name.0.len() < 2000, "{drill:#?}");
             }
         },
     );

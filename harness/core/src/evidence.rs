@@ -30,8 +30,8 @@ use crate::event::Event;
 pub const VERSION: u32 = 1;
 /// The name of the evidence file in the folder of a run.
 pub const FILE: &str = "evidence.jsonl";
-/// A longer line is refused.
-const LINE_MAX: u64 = 64 << 20;
+/// A longer line is refused, by who writes as by who reads.
+const LINE_MAX: u64 = if cfg!(test) { 1 << 20 } else { 64 << 20 };
 
 /// One line of evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +109,13 @@ impl Writer {
         };
         let line = serde_json::to_vec(&record).map_err(std::io::Error::from).and_then(|mut line| {
             line.push(b'\n');
+            if line.len() as u64 > LINE_MAX {
+                let length = line.len();
+                return Err(std::io::Error::new(
+                    std::io::ErrorKind::FileTooLarge,
+                    format!("one event has {length} bytes, and no line may have more than {LINE_MAX}"),
+                ));
+            }
             inner.file.write_all(&line)?;
             Ok(line)
         });
@@ -129,7 +136,12 @@ impl Writer {
                 let error =
                     Error::new(ErrorKind::Scratch, format!("write evidence to {}", self.path.display()))
                         .from_source(&e)
-                        .advise("the run cannot prove anything without it; free some space");
+                        .advise(if e.kind() == std::io::ErrorKind::FileTooLarge {
+                            "the run cannot prove anything without it; name what to restore with --tag or in \
+                             a config, so that it is less at a time"
+                        } else {
+                            "the run cannot prove anything without it; free some space"
+                        });
                 inner.broken = Some(error.clone());
                 Err(error)
             }
@@ -227,4 +239,45 @@ fn accept(line: &[u8], so_far: &Evidence) -> Result<Record, String> {
 
 fn hash(line: &[u8]) -> String {
     hex::encode(Sha256::digest(line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{SimulatedClock, SystemClock};
+
+    #[test]
+    fn a_line_that_could_not_be_read_again_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let writer = Writer::create(folder.path(), Arc::new(SystemClock)).unwrap();
+        let event = |length| Event::Interrupted { reason: "x".repeat(length) };
+        writer.write(event(1 << 19)).unwrap();
+        let error = writer.write(event(1 << 20)).unwrap_err();
+        assert!(error.chain().contains("one event has 1048"), "{}", error.chain());
+        assert!(!error.chain().contains("space"), "{}", error.chain());
+        // There is a hole now, so nothing more is written, and what is there can be read.
+        assert!(writer.write(event(1)).is_err());
+        let evidence = read(folder.path()).unwrap();
+        assert_eq!((evidence.records.len(), evidence.damage), (1, None));
+    }
+
+    #[test]
+    fn the_longest_line_that_is_written_is_read() {
+        let file = |length: usize| {
+            let folder = tempfile::tempdir().unwrap();
+            let writer =
+                Writer::create(folder.path(), Arc::new(SimulatedClock::starting_at(Timestamp::UNIX_EPOCH)))
+                    .unwrap();
+            let written = writer.write(Event::Interrupted { reason: "x".repeat(length) });
+            let size = std::fs::metadata(folder.path().join(FILE)).unwrap().len();
+            (written, size, read(folder.path()).unwrap())
+        };
+        let frame = file(0).1;
+        let longest = usize::try_from(LINE_MAX - frame).unwrap();
+        let (written, size, evidence) = file(longest);
+        written.unwrap();
+        assert_eq!((size, evidence.records.len(), evidence.damage), (LINE_MAX, 1, None));
+        let (written, size, _) = file(longest + 1);
+        assert!(written.is_err() && size == 0);
+    }
 }

@@ -89,11 +89,16 @@ impl Finding {
         Self {
             code: code.to_owned(),
             class,
-            location: location.into(),
-            expected: expected.into(),
-            seen: seen.into(),
+            location: location_of(location.into()),
+            expected: clipped(expected.into(), TEXT_MAX),
+            seen: clipped(seen.into(), TEXT_MAX),
         }
     }
+}
+
+/// `location` as findings keep it.
+pub(crate) fn location_of(location: String) -> String {
+    clipped(location, LOCATION_MAX)
 }
 
 /// How the recovery point of restored data was learnt, best evidence first.
@@ -119,6 +124,24 @@ pub struct RecoveryPoint {
 
 /// At most this many findings are kept per examination; the rest is counted.
 pub const FINDINGS_MAX: usize = 100;
+
+/// At most this many notes are kept per examination, and as many remarks on what is not verified.
+const NOTES_MAX: usize = 200;
+/// A longer text was made by what is in a backup, not for people.
+const TEXT_MAX: usize = 4 << 10;
+/// Paths inside snapshots can be longer than any that a system call takes.
+const LOCATION_MAX: usize = 40 << 10;
+/// What a probe remembers takes at most this many bytes; a baseline holds that of all probes.
+const BASELINE_MAX: usize = 1 << 20;
+
+/// `text`, or the beginning of it.
+fn clipped(mut text: String, length_max: usize) -> String {
+    if text.len() > length_max {
+        text.truncate(text.floor_char_boundary(length_max));
+        text.push('…');
+    }
+    text
+}
 
 /// What one probe looked at and found. A probe never returns an error: what kept it from looking is
 /// `interrupted`, and an interrupted or empty examination proves nothing.
@@ -173,10 +196,74 @@ impl Examination {
 
     /// Records why the examination could not be finished. The first reason is kept.
     pub fn interrupt(&mut self, reason: impl Into<String>) {
-        self.interrupted.get_or_insert_with(|| reason.into());
+        self.interrupted.get_or_insert_with(|| location_of(reason.into()));
+    }
+
+    /// Cuts down what a hostile backup can make large, so that the examination fits into evidence and what
+    /// it remembers into a baseline.
+    pub(crate) fn bound(&mut self) {
+        for finding in &mut self.findings {
+            finding.location = location_of(std::mem::take(&mut finding.location));
+        }
+        let remembered = serde_json::to_vec(&self.baseline).map_or(usize::MAX, |json| json.len());
+        if remembered > BASELINE_MAX {
+            self.baseline.clear();
+            let left_out = format!("the next drill against this one: that would take {remembered} bytes");
+            self.not_verified.insert(0, left_out);
+        }
+        for texts in [&mut self.notes, &mut self.not_verified] {
+            let more = texts.len().saturating_sub(NOTES_MAX);
+            texts.truncate(NOTES_MAX);
+            for text in texts.iter_mut() {
+                *text = location_of(std::mem::take(text));
+            }
+            if more > 0 {
+                texts.push(format!("and {more} more"));
+            }
+        }
     }
 }
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hostile_backup_makes_large_is_cut_down() {
+        // Characters of three bytes, so that no limit falls between two of them.
+        let long = "€".repeat(1 << 20);
+        let finding = Finding::damage("tree.content", long.as_str(), long.as_str(), long.as_str());
+        for (text, max) in
+            [(&finding.location, LOCATION_MAX), (&finding.expected, TEXT_MAX), (&finding.seen, TEXT_MAX)]
+        {
+            assert!(text.len() <= max + '…'.len_utf8() && text.ends_with('…'));
+        }
+        let mut examination = Examination::new("shape", "entries");
+        examination.find(Finding { location: long.clone(), ..finding });
+        examination.notes = vec![long.clone(); 300];
+        examination.not_verified = vec![long.clone(); 300];
+        examination.baseline.insert("paths".to_owned(), long.as_str().into());
+        examination.interrupt(long);
+        examination.bound();
+        assert_eq!((examination.notes.len(), examination.not_verified.len()), (201, 201));
+        assert!(examination.notes.iter().any(|note| note == "and 100 more"));
+        assert!(examination.not_verified.iter().any(|text| text.starts_with("the next drill against")));
+        assert!(examination.baseline.is_empty());
+        assert!(serde_json::to_vec(&examination).unwrap().len() < 20 << 20);
+    }
+
+    #[test]
+    fn what_is_not_large_stays_as_it_is() {
+        let mut examination = Examination::new("shape", "entries");
+        examination.find(Finding::anomaly("shape.empty", "data", "files", "none"));
+        examination.notes.push("a note".to_owned());
+        examination.baseline.insert("files".to_owned(), 7.into());
+        let before = examination.clone();
+        examination.bound();
+        assert_eq!(examination, before);
+    }
 }

@@ -45,7 +45,8 @@ pub struct Snapshot {
     pub host: String,
     /// Its tags; may be empty.
     pub tags: Vec<String>,
-    /// The paths that were backed up.
+    /// The paths that were backed up. Of very many only the first are kept, and the last of these says how
+    /// many more there are, see [`more_paths`].
     pub paths: Vec<String>,
     /// The id of its root tree. Equal ids mean equal content and equal metadata.
     pub tree: String,
@@ -58,6 +59,31 @@ pub struct Snapshot {
     /// Number of bytes by its own summary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+}
+
+/// How the last of [`Snapshot::paths`] begins when it stands for further ones that are not kept.
+const MORE_PATHS: &str = "… and ";
+
+/// What stands for `count` further paths of a snapshot; `hash` tells other paths apart.
+pub fn more_paths(count: u64, hash: &str) -> String {
+    format!("{MORE_PATHS}{count} more paths ({hash})")
+}
+
+impl Snapshot {
+    /// The backed-up paths that are known.
+    pub fn known_paths(&self) -> impl Iterator<Item = &String> {
+        self.paths.iter().filter(|path| !is_more_paths(path))
+    }
+
+    /// Whether further paths were backed up than are known.
+    pub fn has_more_paths(&self) -> bool {
+        self.paths.iter().any(|path| is_more_paths(path))
+    }
+}
+
+/// Whether this is no path but stands for further ones, see [`more_paths`].
+pub fn is_more_paths(path: &str) -> bool {
+    path.starts_with(MORE_PATHS)
 }
 
 /// What one series of snapshots is known by: its tag or, where there is none, its host and paths.

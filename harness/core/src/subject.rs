@@ -74,7 +74,7 @@ impl Subject {
             return vec![absolute.as_bytes().to_vec()];
         }
         let mut meant = vec![trimmed.as_bytes().to_vec()];
-        for base in &self.snapshot.paths {
+        for base in self.snapshot.known_paths() {
             let base = base.trim_matches('/');
             if !base.is_empty() {
                 meant.push(format!("{base}/{trimmed}").into_bytes());

@@ -17,7 +17,7 @@ pub(super) fn examine(subject: &Subject, now: &View<'_>, examination: &mut Exami
         expected_path(subject, now, path, examination);
     }
     if !empty {
-        for path in &subject.snapshot.paths {
+        for path in subject.snapshot.known_paths() {
             backed_up_path(now, path, examination);
         }
     }
@@ -101,8 +101,12 @@ fn backed_up_path(now: &View<'_>, path: &str, examination: &mut Examination) {
 
 /// Compares the backed-up paths with those of the past.
 pub(super) fn paths(now: &View<'_>, past: &[Past<'_>], snapshot: &Snapshot, examination: &mut Examination) {
-    for path in &snapshot.paths {
+    for path in snapshot.known_paths() {
         became_link(now, past, path, examination);
+    }
+    // What is not known to be among the paths may be one of the others.
+    if snapshot.has_more_paths() {
+        return;
     }
     let mut known: Vec<&String> = past.iter().flat_map(|p| &p.paths).collect();
     known.sort();

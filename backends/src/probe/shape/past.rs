@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use firedrill_core::finding::Examination;
 use firedrill_core::manifest::display_path;
-use firedrill_core::snapshot::Snapshot;
+use firedrill_core::snapshot::{Snapshot, is_more_paths};
 use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
@@ -151,7 +151,7 @@ pub(super) fn lost<'p, 'a, T>(
 
 fn folders_among(paths: &[String], view: &View<'_>) -> Vec<String> {
     let is_file = |p: &&String| view.file(&super::view::located(view, p)).is_some();
-    paths.iter().filter(|p| !is_file(p)).cloned().collect()
+    paths.iter().filter(|p| !is_more_paths(p) && !is_file(p)).cloned().collect()
 }
 
 /// Which snapshots of the series continue one another. Several jobs may share a tag.

@@ -62,7 +62,7 @@ impl Stored {
         let series = &subject.history.series;
         let host_seen = series.iter().filter(|s| s.host == subject.snapshot.host).count() as u64;
         let is_file = |path: &String| now.file(&located(now, path)).is_some();
-        let paths = subject.snapshot.paths.iter().filter(|p| !is_file(p));
+        let paths = subject.snapshot.known_paths().filter(|p| !is_file(p));
         Self {
             files: sum.total.files,
             bytes: sum.total.bytes,

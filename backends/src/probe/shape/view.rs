@@ -182,7 +182,7 @@ pub(super) fn text(path: &[u8]) -> String {
 pub(super) fn meant(index: &HashMap<&[u8], &Entry>, subject: &Subject, path: &str) -> Vec<Vec<u8>> {
     let mut all = subject.meant_by(path);
     let trimmed = path.trim_matches('/');
-    for base in &subject.snapshot.paths {
+    for base in subject.snapshot.known_paths() {
         let located = bases::locate(&|path: &[u8]| index.contains_key(path), base);
         let bare = base.trim_matches('/');
         let below = if path.starts_with('/') {

@@ -7,7 +7,7 @@ use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::finding::Finding;
 use firedrill_core::manifest::Digest;
 use firedrill_core::secret::Secret;
-use firedrill_core::snapshot::{Snapshot, SnapshotId};
+use firedrill_core::snapshot::{Snapshot, SnapshotId, more_paths};
 use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 use rustic_core::repofile::{BlobType, ConfigFile, IndexBlob, IndexFile, IndexPack, SnapshotFile};
@@ -30,6 +30,16 @@ const INDEX_MAX: u64 = 256 << 20;
 const UNPACKED_FREE: u64 = 16 << 20;
 /// Larger ones hold ids and paths, which do not shrink more than this.
 const UNPACKED_RATIO_MAX: u64 = 32;
+/// A snapshot with more tags than this is hostile.
+const TAGS_MAX: usize = 100;
+/// Nor is any name in a snapshot longer.
+const TEXT_MAX: usize = 1 << 10;
+/// Of the paths of a snapshot this much is kept.
+const PATHS_MAX: usize = 16 << 10;
+/// No path that was backed up is longer on any system.
+const PATH_MAX: usize = 32 << 10;
+/// So much of what was cut off one snapshot is told piece by piece.
+const CUT_MAX: usize = 5;
 /// Findings of one kind about a whole repository; the rest is counted in one more.
 const SAME_FINDINGS_MAX: usize = 50;
 
@@ -192,7 +202,20 @@ pub(super) fn open(store: &Store, password: &Secret, watch: &Watch) -> Result<Op
     // its index before its snapshot was seen.
     let snapshots = read_all::<SnapshotFile>(store, &cipher, FileType::Snapshot, SNAPSHOT_MAX, watch)?;
     opened.findings.extend(snapshots.findings);
-    opened.snapshots = snapshots.files.into_iter().map(|(id, file)| snapshot(&id, &file)).collect();
+    let mut excessive = Vec::new();
+    for (id, file) in snapshots.files {
+        let (snapshot, cut) = snapshot(&id, &file);
+        opened.snapshots.push(snapshot);
+        excessive.extend(cut.map(|seen| {
+            Finding::anomaly(
+                "repository.snapshot_excess",
+                name(FileType::Snapshot, &id),
+                "a snapshot such as backup programs write",
+                format!("{seen}: that is cut here"),
+            )
+        }));
+    }
+    opened.findings.extend(bounded(excessive));
     opened.snapshots.sort_by(|a, b| (a.time, &a.id).cmp(&(b.time, &b.id)));
 
     let (index, findings) = read_settled_index(store, &cipher, watch)?;
@@ -289,19 +312,83 @@ fn parse<T: DeserializeOwned>(json: &[u8]) -> Result<T, String> {
     serde_json::from_slice(json).map_err(|e| format!("unexpected content: {e}"))
 }
 
-pub(super) fn snapshot(id: &Id, file: &SnapshotFile) -> Snapshot {
+/// What is kept of a snapshot file, and what of it is not: every tag makes a drill, and every drill carries all
+/// of this.
+pub(super) fn snapshot(id: &Id, file: &SnapshotFile) -> (Snapshot, Option<String>) {
+    let mut cut = Vec::new();
+    let mut name = |what: &str, text: &str| {
+        let kept = shortened(text);
+        if kept.len() != text.len() {
+            cut.push(format!("{what} of {} bytes", text.len()));
+        }
+        kept
+    };
+    let all: Vec<_> = file.tags.iter().filter(|tag| !tag.is_empty()).collect();
+    let tags = all.iter().take(TAGS_MAX).map(|tag| name("a tag", tag)).collect();
+    let host = name("a host name", &file.hostname);
+    let program = name("a program version", &file.program_version);
+    if let Some(longest) = file.paths.iter().map(String::len).max().filter(|length| *length > PATH_MAX) {
+        cut.push(format!("a path of {longest} bytes"));
+    }
+    if all.len() > TAGS_MAX {
+        cut.insert(0, format!("{} tags, of which {TAGS_MAX} are drilled", all.len()));
+    }
     let summary = file.summary.as_ref();
-    Snapshot {
+    let snapshot = Snapshot {
         id: SnapshotId(id.to_hex().as_str().to_owned()),
         time: Timestamp::from(&file.time),
-        host: file.hostname.clone(),
-        tags: file.tags.iter().filter(|tag| !tag.is_empty()).cloned().collect(),
-        paths: file.paths.iter().cloned().collect(),
+        host,
+        tags,
+        paths: first_paths(file.paths.iter()),
         tree: file.tree.to_hex().as_str().to_owned(),
-        program: file.program_version.clone(),
+        program,
         files: summary.map(|s| s.total_files_processed),
         bytes: summary.map(|s| s.total_bytes_processed),
+    };
+    let more = cut.len().saturating_sub(CUT_MAX);
+    cut.truncate(CUT_MAX);
+    if more > 0 {
+        cut.push(format!("{more} more"));
     }
+    (snapshot, (!cut.is_empty()).then(|| cut.join(", ")))
+}
+
+/// `text`, or its beginning with a hash that tells it from others that begin alike.
+fn shortened(text: &str) -> String {
+    if text.len() <= TEXT_MAX {
+        return text.to_owned();
+    }
+    let beginning = text.get(..text.floor_char_boundary(TEXT_MAX)).unwrap_or_default();
+    format!("{beginning}… ({})", short_hash([text]))
+}
+
+/// The paths, up to some length: a program that was given a list of files names each of them, which is no
+/// fault. The rest is counted and hashed, so that other paths still make another series.
+fn first_paths<'p>(paths: impl Iterator<Item = &'p String>) -> Vec<String> {
+    let (mut kept, mut rest, mut length) = (Vec::new(), Vec::new(), 0);
+    for path in paths {
+        length += path.len() + 1;
+        if length <= PATHS_MAX {
+            kept.push(path.clone());
+        } else {
+            rest.push(path.as_str());
+        }
+    }
+    if !rest.is_empty() {
+        let count = rest.len() as u64;
+        kept.push(more_paths(count, &short_hash(rest)));
+    }
+    kept
+}
+
+fn short_hash<'t>(texts: impl IntoIterator<Item = &'t str>) -> String {
+    use sha2::{Digest as _, Sha256};
+    let mut hash = Sha256::new();
+    for text in texts {
+        hash.update(text);
+        hash.update([0]);
+    }
+    hex::encode(hash.finalize()).chars().take(8).collect()
 }
 
 /// Reads the index again when packs are missing and the index files have changed meanwhile: a prune that

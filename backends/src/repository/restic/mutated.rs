@@ -120,7 +120,7 @@ fn read(kind: usize, bytes: &[u8]) -> bool {
             true
         }),
         2 => serde_json::from_slice::<SnapshotFile>(bytes).is_ok_and(|file| {
-            let snapshot = catalog::snapshot(&"ab".repeat(32).parse().unwrap(), &file);
+            let (snapshot, _) = catalog::snapshot(&"ab".repeat(32).parse().unwrap(), &file);
             // What was read is written into evidence, and read again from there.
             let text = serde_json::to_string(&snapshot).unwrap();
             serde_json::from_str::<firedrill_core::snapshot::Snapshot>(&text).unwrap() == snapshot

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use crate::event::Event;
 use crate::evidence::Evidence;
+use crate::finding::location_of;
 use crate::plan::{Drill, DrillName, Plan};
 use crate::verdict::{Exit, Verdict};
 
@@ -105,7 +106,10 @@ fn control(plan: &Plan, collected: &Collected<'_>) -> ControlJudgement {
     let missed: Vec<_> = evidence
         .injected
         .iter()
-        .filter(|i| !findings.iter().any(|f| f.code == i.expected_code && f.location == i.location))
+        .filter(|i| {
+            let location = location_of(i.location.clone());
+            !findings.iter().any(|f| f.code == i.expected_code && f.location == location)
+        })
         .cloned()
         .collect();
     let state = if evidence.injected.is_empty() || !evidence.finished || !evidence.errors.is_empty() {

@@ -22,7 +22,7 @@ use super::Baseline;
 const VERSION: u32 = 1;
 /// The folder of the baselines in the state folder.
 const FOLDER: &str = "memory";
-/// A larger file is not one of ours.
+/// A larger file is not one of ours, and none is written.
 const FILE_MAX: u64 = 4 << 20;
 /// How often, and how long apart, the lock of another process is waited for.
 const LOCK_TRIES: u32 = 100;
@@ -86,7 +86,11 @@ impl Memory {
         write(&path, baseline).map_err(|e| {
             Error::new(ErrorKind::Scratch, format!("write the baseline {}", path.display()))
                 .from_source(&e)
-                .advise("free some space in the state folder and make it writable")
+                .advise(if e.kind() == std::io::ErrorKind::FileTooLarge {
+                    "the one before stays; the next drill is compared with that"
+                } else {
+                    "free some space in the state folder and make it writable"
+                })
         })
     }
 
@@ -220,6 +224,12 @@ fn write(path: &Path, baseline: &Baseline) -> std::io::Result<()> {
     text.push(b'\n');
     text.extend(body);
     text.push(b'\n');
+    if text.len() as u64 > FILE_MAX {
+        return Err(std::io::Error::new(
+            std::io::ErrorKind::FileTooLarge,
+            format!("it would have {} bytes, and no baseline may have more than {FILE_MAX}", text.len()),
+        ));
+    }
     // The lock is held, so the name of the temporary file can be fixed and a crash leaves one at most.
     let temporary = path.with_extension("new");
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
@@ -359,5 +369,21 @@ mod tests {
         let other = Series::Tag("emby".into());
         std::fs::rename(only_file(state.path()), memory.path(&kept.copy, &other)).unwrap();
         assert!(memory.get(&kept.copy, &other).is_err());
+    }
+
+    #[test]
+    fn a_baseline_that_could_not_be_read_again_is_not_written() {
+        let state = tempfile::tempdir().unwrap();
+        let memory = Memory::open(state.path()).unwrap();
+        let small = baseline("a", "aa", "2026-01-01T00:00:00Z");
+        memory.put(&small).unwrap();
+        let mut large = baseline("a", "bb", "2026-01-02T00:00:00Z");
+        large.host = "h".repeat(4 << 20);
+        let error = memory.put(&large).unwrap_err();
+        assert!(error.chain().contains("no baseline may have more"), "{}", error.chain());
+        assert_eq!(memory.get(&small.copy, &small.series).unwrap(), Some(small));
+        large.host.truncate((4 << 20) - 1000);
+        memory.put(&large).unwrap();
+        assert_eq!(memory.get(&large.copy, &large.series).unwrap(), Some(large));
     }
 }

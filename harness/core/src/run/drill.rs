@@ -191,7 +191,7 @@ impl Task {
         // Time in engines is told apart: it is what a recovery waits for.
         let mut engines = BTreeMap::<Phase, f64>::new();
         for probe in chosen {
-            let examination =
+            let mut examination =
                 catch_unwind(AssertUnwindSafe(|| probe.examine(subject))).unwrap_or_else(|panic| {
                     let mut examination = Examination::new(probe.name(), "items");
                     examination.interrupt(format!("the probe panicked: {}", panic_message(&*panic)));
@@ -200,6 +200,7 @@ impl Task {
             for (phase, seconds) in examination.engine.iter().flat_map(|engine| &engine.phases) {
                 *engines.entry(*phase).or_default() += seconds;
             }
+            examination.bound();
             self.tell(Event::Examined { drill: self.drill.name.clone(), examination })?;
         }
         self.watch.check().map_err(Stop::Drill)?;
