@@ -425,6 +425,11 @@ pub(crate) fn copy_unreadable() -> Judgement {
     run.finish()
 }
 
+/// The copy was read, and there was nothing to drill in it.
+pub(crate) fn nothing_selected() -> Judgement {
+    Run::of(&[], &PRIMARY).finish()
+}
+
 /// One copy is damaged as a whole, although every drill is good.
 pub(crate) fn copy_damaged() -> Judgement {
     let mut run = Run::of(&fleet(), &PRIMARY);
@@ -514,6 +519,7 @@ pub(crate) fn all() -> BTreeMap<&'static str, Judgement> {
         ("objective_missed", objective_missed()),
         ("two_copies", two_copies()),
         ("copy_unreadable", copy_unreadable()),
+        ("nothing_selected", nothing_selected()),
         ("copy_damaged", copy_damaged()),
         ("snapshot_missing", snapshot_missing()),
         ("control_missed", control_missed()),

@@ -13,7 +13,7 @@ use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::judge::{ControlState, CopyJudgement, DrillJudgement, Judgement};
 use firedrill_core::ports::Sink;
 use firedrill_core::snapshot::CopyName;
-use firedrill_core::verdict::{Exit, Verdict};
+use firedrill_core::verdict::Verdict;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::story::{self, Standing, Trouble};
@@ -141,16 +141,8 @@ fn run_suite(judgement: &Judgement) -> TestSuite {
         }
     };
     suite.add_test_case(case("run::negative-control".to_owned(), "run", control));
-    let mut reasons: Vec<_> =
+    let reasons: Vec<_> =
         judgement.reasons.iter().map(|r| Trouble { what: text::brief(&r.text, 600), detail: None }).collect();
-    if judgement.drills.is_empty() {
-        let why = if judgement.exit == Exit::NothingSelected {
-            "nothing was selected"
-        } else {
-            "nothing was drilled"
-        };
-        reasons.extend(explain(why.to_owned()));
-    }
     let complete = match reasons.is_empty() {
         true => TestCaseStatus::success(),
         false => bad(NonSuccessKind::Error, "inconclusive", &reasons),
@@ -192,6 +184,8 @@ fn duration(seconds: f64) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use firedrill_core::verdict::Exit;
+
     use super::*;
     use crate::fixture;
 
@@ -243,6 +237,10 @@ mod tests {
     fn an_empty_run_is_not_green() {
         let report = read(&fixture::copy_unreadable());
         assert_eq!(green(&report), 0);
+        let nothing = fixture::nothing_selected();
+        // The copy could be read, and that is all.
+        assert_eq!(green(&read(&nothing)), 1);
+        assert!(render(&nothing).unwrap().contains("nothing was drilled"));
     }
 
     #[test]

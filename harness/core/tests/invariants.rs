@@ -8,6 +8,7 @@ use std::sync::Arc;
 use firedrill_core::clock::SimulatedClock;
 use firedrill_core::config::settings::{Expectations, Objectives, Probes};
 use firedrill_core::config::units::Span;
+use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::event::{CopyFacts, Event, Injected, Phase};
 use firedrill_core::evidence::{self, Evidence, Writer};
 use firedrill_core::finding::{Class, Examination, Finding, RecoveryBasis, RecoveryPoint};
@@ -280,8 +281,19 @@ fn a_target_without_snapshot_fails_and_an_unreadable_copy_is_inconclusive() {
 }
 
 #[test]
-fn an_empty_plan_selected_nothing() {
-    assert_eq!(judged(run_of(&plan(vec![]), vec![])).exit, Exit::NothingSelected);
+fn an_empty_plan_selected_nothing_and_proves_nothing() {
+    let judgement = judged(run_of(&plan(vec![]), vec![]));
+    assert_eq!((judgement.verdict, judgement.exit), (Verdict::Inconclusive, Exit::NothingSelected));
+    assert_eq!(judgement.reasons.len(), 1);
+    // What is worse than that keeps its exit.
+    let copy = || CopyName("primary".to_owned());
+    let finding = Finding::damage("repository.index", "index/ab", "a", "b");
+    let damaged = Event::CopyFinding { copy: copy(), finding };
+    let judgement = judged(run_of(&plan(vec![]), vec![damaged]));
+    assert_eq!((judgement.verdict, judgement.exit), (Verdict::Failed, Exit::Failed));
+    let error = Error::new(ErrorKind::Unavailable, "open it");
+    let judgement = judged(run_of(&plan(vec![]), vec![Event::CopyError { copy: copy(), error }]));
+    assert_eq!((judgement.verdict, judgement.exit), (Verdict::Inconclusive, Exit::Inconclusive));
 }
 
 #[test]

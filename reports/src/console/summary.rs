@@ -85,7 +85,7 @@ fn headline(judgement: &Judgement, width: usize, painter: Painter, out: &mut Vec
     let paint = match judgement.verdict {
         Verdict::Failed => Paint::Red,
         Verdict::Inconclusive => Paint::Yellow,
-        Verdict::Verified if missed || judgement.drills.is_empty() => Paint::Yellow,
+        Verdict::Verified if missed => Paint::Yellow,
         Verdict::Verified => Paint::Green,
     };
     out.push(String::new());

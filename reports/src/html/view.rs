@@ -7,7 +7,7 @@ use askama::Template;
 use firedrill_core::event::Phase;
 use firedrill_core::judge::{ControlState, CopyJudgement, DrillJudgement, Judgement};
 use firedrill_core::snapshot::CopyName;
-use firedrill_core::verdict::Verdict;
+use firedrill_core::verdict::{Exit, Verdict};
 
 use super::cards::{self, Card};
 use super::{drill, problem};
@@ -252,8 +252,8 @@ impl Page {
 fn run_tone(judgement: &Judgement) -> (Tone, &'static str) {
     match judgement.verdict {
         Verdict::Failed => (Tone::Bad, "failed"),
+        Verdict::Inconclusive if judgement.exit == Exit::NothingSelected => (Tone::Doubt, "nothing selected"),
         Verdict::Inconclusive => (Tone::Doubt, "inconclusive"),
-        Verdict::Verified if judgement.drills.is_empty() => (Tone::Doubt, "nothing selected"),
         Verdict::Verified if judgement.drills.iter().any(DrillJudgement::objective_missed) => {
             (Tone::Objective, "verified, objective missed")
         }

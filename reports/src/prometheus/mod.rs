@@ -21,7 +21,7 @@
 //! | `firedrill_snapshot_age_seconds` | copy, tag |
 //! | `firedrill_copy_ok` | copy |
 //! | `firedrill_negative_control_ok` | none; absent when there was nothing to control |
-//! | `firedrill_run_verdict` | verdict |
+//! | `firedrill_run_verdict` | verdict: a run that drilled nothing is inconclusive |
 //! | `firedrill_run_duration_seconds`, `firedrill_run_last_run_timestamp_seconds` | none |
 //! | `firedrill_build_info` | version |
 //! | `backup_restore_status` | none: tags that could not be verified; see [`ReferenceStatus`] |
@@ -107,8 +107,7 @@ pub(crate) fn reference_status(judgement: &Judgement, style: ReferenceStatus) ->
 fn unverified(judgement: &Judgement) -> usize {
     let tags: std::collections::BTreeSet<_> =
         judgement.drills.iter().filter(|d| d.verdict != Verdict::Verified).map(|d| &d.series).collect();
-    let in_doubt = judgement.verdict != Verdict::Verified || judgement.drills.is_empty();
-    tags.len().max(usize::from(in_doubt))
+    tags.len().max(usize::from(judgement.verdict != Verdict::Verified))
 }
 
 /// Seconds since 1970 at which the run ended, as far as is known.

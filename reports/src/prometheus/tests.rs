@@ -137,3 +137,17 @@ fn promtool_has_nothing_to_say() {
         assert!(output.status.success(), "{name}: {told}");
     }
 }
+
+#[test]
+fn a_run_that_drilled_nothing_is_not_verified() {
+    let judgement = fixture::nothing_selected();
+    let text = text(&judgement);
+    for line in [
+        r#"firedrill_run_verdict{verdict="verified"} 0"#,
+        r#"firedrill_run_verdict{verdict="inconclusive"} 1"#,
+        r#"firedrill_copy_ok{copy="primary"} 1"#,
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
+    }
+    assert!(reference_status(&judgement, ReferenceStatus::Gauge).ends_with("backup_restore_status 1\n"));
+}

@@ -141,6 +141,9 @@ mod tests {
         fewer.drills.retain(|d| d.series.to_string() != "emby");
         Textfile::new(&path, ReferenceStatus::Off).finish(&fewer).unwrap();
         assert!(success_of(&std::fs::read_to_string(&path).unwrap(), "emby").is_some());
+        // A run that found nothing to drill knows of no tag that is gone.
+        Textfile::new(&path, ReferenceStatus::Off).prune(true).finish(&fixture::nothing_selected()).unwrap();
+        assert!(success_of(&std::fs::read_to_string(&path).unwrap(), "emby").is_some());
         Textfile::new(&path, ReferenceStatus::Off).prune(true).finish(&fewer).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(success_of(&text, "emby").is_none());

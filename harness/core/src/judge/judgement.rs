@@ -251,7 +251,8 @@ pub struct Judgement {
     pub seconds: Option<f64>,
     /// The verdict on the run: the worst of everything below and of `reasons`.
     pub verdict: Verdict,
-    /// The exit code that the verdict asks for, before sinks had their say.
+    /// The exit code that the verdict asks for, before sinks had their say. A run that is inconclusive only
+    /// because nothing was selected has that for its exit.
     pub exit: Exit,
     /// Why the run as a whole is not verified (its drills have reasons of their own).
     pub reasons: Vec<Reason>,

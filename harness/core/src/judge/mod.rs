@@ -2,7 +2,8 @@
 //!
 //! A drill is *verified* only when its evidence says so line by line: started, restored, every required
 //! and every recognising probe examined something and finished, and the drill ended. Whatever is
-//! missing makes it *inconclusive*; whatever is wrong with the backup makes it *failed*.
+//! missing makes it *inconclusive*; whatever is wrong with the backup makes it *failed*. A run without any
+//! drill proves nothing and is inconclusive, too; it has an exit code of its own.
 
 mod drill;
 mod judgement;
@@ -61,17 +62,22 @@ pub fn judge(evidence: &Evidence) -> Result<Judgement, NoPlan> {
         ControlState::Caught | ControlState::NotRun | ControlState::NotPlanned => {}
     }
     let own = if reasons.is_empty() { Verdict::Verified } else { Verdict::Inconclusive };
-    let verdict =
+    let mut verdict =
         drills.iter().map(|d| d.verdict).chain(copies.iter().map(|c| c.verdict)).fold(own, Verdict::and);
 
     let missed = drills.iter().any(DrillJudgement::objective_missed);
     let exit = match verdict {
         Verdict::Failed => Exit::Failed,
         Verdict::Inconclusive => Exit::Inconclusive,
+        // Not Inconclusive: who asked for something that is not there has an exit code to tell it by.
         Verdict::Verified if plan.drills.is_empty() => Exit::NothingSelected,
         Verdict::Verified if missed => Exit::ObjectiveMissed,
         Verdict::Verified => Exit::Verified,
     };
+    if plan.drills.is_empty() {
+        reasons.push(Reason::incomplete("nothing was drilled, so nothing is proven"));
+        verdict = verdict.and(Verdict::Inconclusive);
+    }
     Ok(Judgement {
         judgement: judgement::VERSION,
         run: run.clone(),
