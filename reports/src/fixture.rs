@@ -140,6 +140,7 @@ impl Run {
             copies,
             drills,
             control,
+            control_off: false,
             limits: Default::default(),
             interval: Some(Span(Duration::from_secs(7 * 24 * HOUR))),
         };
@@ -457,6 +458,14 @@ pub(crate) fn control_missed() -> Judgement {
     Run::of(&fleet(), &PRIMARY).control(2).finish()
 }
 
+/// The config switches the negative control off.
+pub(crate) fn control_off() -> Judgement {
+    let mut run = Run::of(&fleet(), &PRIMARY);
+    run.plan.control = None;
+    run.plan.control_off = true;
+    run.finish()
+}
+
 /// The run died in the middle.
 pub(crate) fn cut_short() -> Judgement {
     let mut run = Run::of(&fleet(), &PRIMARY);
@@ -523,6 +532,7 @@ pub(crate) fn all() -> BTreeMap<&'static str, Judgement> {
         ("copy_damaged", copy_damaged()),
         ("snapshot_missing", snapshot_missing()),
         ("control_missed", control_missed()),
+        ("control_off", control_off()),
         ("cut_short", cut_short()),
         ("two_of_one_tag", two_of_one_tag()),
         ("many", many(200)),

@@ -140,4 +140,10 @@ mod tests {
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("{\n"));
         assert!(Json::to_file(folder.path()).preflight().is_err());
     }
+
+    #[test]
+    fn a_control_that_is_switched_off_has_a_state_of_its_own() {
+        let text = render(&fixture::control_off(), Layout::Compact).unwrap();
+        assert!(text.contains(r#""state":"switched_off""#), "{text}");
+    }
 }

@@ -3,7 +3,7 @@
 //! One suite per copy with one case per drill, one case for the copy itself, and a suite `run` with the
 //! negative control and the run as a whole. A failed drill is a `failure`, an inconclusive one an
 //! `error`, and a missed objective a `failure` of type `objective`. What was not examined is never a
-//! passed case; only a negative control that had nothing to work on is `skipped`.
+//! passed case; only a negative control that had nothing to work on, or is switched off, is `skipped`.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -134,7 +134,7 @@ fn run_suite(judgement: &Judgement) -> TestSuite {
             bad(NonSuccessKind::Failure, "control", &troubles)
         }
         ControlState::NotRun => bad(NonSuccessKind::Error, "control", &explain(told)),
-        ControlState::NotPlanned => {
+        ControlState::NotPlanned | ControlState::SwitchedOff => {
             let mut status = TestCaseStatus::skipped();
             status.set_message(told);
             status
@@ -231,6 +231,13 @@ mod tests {
         let xml = render(&fixture::control_missed()).unwrap();
         assert!(xml.contains("a file was cut in half: data/log.0"), "{xml}");
         assert!(xml.contains("2 of 4 deliberate damages found"), "{xml}");
+    }
+
+    #[test]
+    fn a_control_that_is_switched_off_is_skipped_and_says_so() {
+        let judgement = fixture::control_off();
+        assert_eq!(read(&judgement).skipped, 1);
+        assert!(render(&judgement).unwrap().contains("switched off in the config"));
     }
 
     #[test]

@@ -178,6 +178,9 @@ pub(crate) fn control(judgement: &Judgement) -> String {
         ),
         ControlState::NotRun => "planned, but it did not run to its end".to_owned(),
         ControlState::NotPlanned => "none; nothing with content was drilled".to_owned(),
+        ControlState::SwitchedOff => {
+            "switched off in the config; whether damage would be found was not tested".to_owned()
+        }
     }
 }
 

@@ -131,6 +131,9 @@ pub struct Plan {
     /// The negative control, unless there is nothing to control.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub control: Option<Control>,
+    /// Whether there is no negative control because the config switches it off.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub control_off: bool,
     /// The bounds.
     pub limits: Limits,
     /// The interval at which this restore test is meant to run, if known; becomes a metric.

@@ -129,6 +129,7 @@ pub fn plan(config: Option<&Config>, copies: &[CopyView<'_>], request: &Request)
             .collect(),
         drills,
         control,
+        control_off: !request.control,
         limits: request.limits.clone(),
         interval: config.and_then(Config::restore_test_interval),
     })

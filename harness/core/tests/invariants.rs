@@ -66,6 +66,7 @@ fn plan(drills: Vec<Drill>) -> Plan {
         copies: vec![PlannedCopy { name: CopyName("primary".to_owned()), location: "/repo".to_owned() }],
         drills,
         control,
+        control_off: false,
         limits: Limits::default(),
         interval: None,
     }
@@ -278,6 +279,18 @@ fn a_target_without_snapshot_fails_and_an_unreadable_copy_is_inconclusive() {
         plan.drills.push(other);
         assert_eq!(judged(run_of(&plan, events)).exit, exit);
     }
+}
+
+#[test]
+fn a_control_that_is_switched_off_is_not_one_that_was_impossible() {
+    let (mut plan, events) = green();
+    plan.control = None;
+    let impossible = judged(run_of(&plan, events.clone()));
+    assert_eq!((impossible.control.state, impossible.exit), (ControlState::NotPlanned, Exit::Verified));
+    plan.control_off = true;
+    let off = judged(run_of(&plan, events));
+    assert_eq!((off.control.state, off.exit), (ControlState::SwitchedOff, Exit::Verified));
+    assert_eq!(serde_json::to_value(off.control.state).unwrap(), "switched_off");
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub fn render_plan(plan: &Plan, width: usize) -> String {
     if let Some(control) = &plan.control {
         let of = text::clean(&control.of.0);
         out.push_str(&format!("\nnegative control: {of} is restored once more and damaged on purpose\n"));
+    } else if plan.control_off {
+        out.push_str("\nnegative control: switched off in the config\n");
     }
     let limit =
         |name: &str, value: Option<String>| value.map(|v| format!(", {name} {v}")).unwrap_or_default();

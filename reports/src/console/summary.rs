@@ -324,7 +324,7 @@ fn closing(judgement: &Judgement, width: usize, painter: Painter, out: &mut Vec<
     let paint = match judgement.control.state {
         ControlState::Caught => Paint::Green,
         ControlState::Missed => Paint::Red,
-        ControlState::NotRun | ControlState::NotPlanned => Paint::Yellow,
+        ControlState::NotRun | ControlState::NotPlanned | ControlState::SwitchedOff => Paint::Yellow,
     };
     out.extend(text::wrap(&control, width).into_iter().map(|l| painter.paint(paint, &l)));
     for missed in judgement.control.missed.iter().take(REASONS_MAX) {

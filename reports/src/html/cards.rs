@@ -129,6 +129,7 @@ fn know(judgement: &Judgement) -> Card {
         ControlState::Caught => note.push_str(&format!("; {control}")),
         ControlState::Missed => buts.push((Tone::Bad, control)),
         ControlState::NotRun => buts.push((Tone::Doubt, format!("Negative control: {control}"))),
+        ControlState::SwitchedOff => buts.push((Tone::Doubt, format!("Negative control: {control}"))),
         ControlState::NotPlanned => buts.push((Tone::Doubt, "No negative control was run".to_owned())),
     }
     Card {

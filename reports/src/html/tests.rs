@@ -215,3 +215,10 @@ fn the_report_is_written_where_it_is_wanted() {
     sink.finish(&fixture::all_verified()).unwrap();
     assert!(std::fs::read_to_string(path).unwrap().starts_with("<!doctype html>"));
 }
+
+#[test]
+fn a_control_that_is_switched_off_is_told_as_such() {
+    let page = page(&fixture::control_off());
+    assert_eq!(page.matches("switched off in the config").count(), 2, "in the answer and in its section");
+    assert!(!page.contains("nothing with content") && !page.contains("Each run also damages"));
+}

@@ -204,6 +204,8 @@ pub(super) struct Gap {
 }
 
 pub(super) struct ControlView {
+    /// Whether the config switches it off.
+    pub(super) off: bool,
     pub(super) tone: Tone,
     pub(super) told: String,
     pub(super) of: Option<String>,
@@ -355,9 +357,10 @@ fn control_view(judgement: &Judgement) -> ControlView {
         tone: match control.state {
             ControlState::Caught => Tone::Good,
             ControlState::Missed => Tone::Bad,
-            ControlState::NotRun => Tone::Doubt,
+            ControlState::NotRun | ControlState::SwitchedOff => Tone::Doubt,
             ControlState::NotPlanned => Tone::None,
         },
+        off: control.state == ControlState::SwitchedOff,
         told: story::control(judgement),
         of: control.of.as_ref().map(|d| text::brief(&d.0, NAME_MAX)),
         damages: control

@@ -20,7 +20,7 @@
 //! | `firedrill_restored_bytes`, `firedrill_restored_files`, `firedrill_bytes_read` | copy, tag |
 //! | `firedrill_snapshot_age_seconds` | copy, tag |
 //! | `firedrill_copy_ok` | copy |
-//! | `firedrill_negative_control_ok` | none; absent when there was nothing to control |
+//! | `firedrill_negative_control_ok` | none; absent when there was nothing to control, and when the config switches the control off |
 //! | `firedrill_run_verdict` | verdict: a run that drilled nothing is inconclusive |
 //! | `firedrill_run_duration_seconds`, `firedrill_run_last_run_timestamp_seconds` | none |
 //! | `firedrill_build_info` | version |
@@ -285,7 +285,8 @@ impl Metrics {
         let control = match judgement.control.state {
             ControlState::Caught => Some(true),
             ControlState::Missed | ControlState::NotRun => Some(false),
-            ControlState::NotPlanned => None,
+            // A zero would raise an alarm every time about what somebody decided.
+            ControlState::NotPlanned | ControlState::SwitchedOff => None,
         };
         if let Some(ok) = control {
             let help = "Whether the last run found all damage that was done on purpose.";

@@ -151,3 +151,10 @@ fn a_run_that_drilled_nothing_is_not_verified() {
     }
     assert!(reference_status(&judgement, ReferenceStatus::Gauge).ends_with("backup_restore_status 1\n"));
 }
+
+#[test]
+fn a_control_that_is_switched_off_has_no_metric() {
+    let text = text(&fixture::control_off());
+    assert!(!text.contains("firedrill_negative_control_ok"), "{text}");
+    assert!(text.contains(r#"firedrill_run_verdict{verdict="verified"} 1"#), "{text}");
+}

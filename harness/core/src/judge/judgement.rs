@@ -206,6 +206,8 @@ pub enum ControlState {
     NotRun,
     /// There was nothing to control (no drill has a snapshot with content).
     NotPlanned,
+    /// The config switches it off: nobody knows whether this run can tell a damaged backup from a good one.
+    SwitchedOff,
 }
 
 /// The negative control of the run.

@@ -59,7 +59,10 @@ pub fn judge(evidence: &Evidence) -> Result<Judgement, NoPlan> {
         ControlState::NotRun if plan.control.is_some() => {
             reasons.push(Reason::incomplete("the negative control was planned and did not run to its end"));
         }
-        ControlState::Caught | ControlState::NotRun | ControlState::NotPlanned => {}
+        ControlState::Caught
+        | ControlState::NotRun
+        | ControlState::NotPlanned
+        | ControlState::SwitchedOff => {}
     }
     let own = if reasons.is_empty() { Verdict::Verified } else { Verdict::Inconclusive };
     let mut verdict =
@@ -101,7 +104,7 @@ pub fn judge(evidence: &Evidence) -> Result<Judgement, NoPlan> {
 fn control(plan: &Plan, collected: &Collected<'_>) -> ControlJudgement {
     let Some(control) = &plan.control else {
         return ControlJudgement {
-            state: ControlState::NotPlanned,
+            state: if plan.control_off { ControlState::SwitchedOff } else { ControlState::NotPlanned },
             of: None,
             injected: Vec::new(),
             missed: Vec::new(),

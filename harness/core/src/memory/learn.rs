@@ -152,6 +152,7 @@ mod tests {
             copies: vec![PlannedCopy { name: drill.copy.clone(), location: "x".into() }],
             drills: vec![drill.clone()],
             control: None,
+            control_off: false,
             limits: Limits::default(),
             interval: None,
         };

@@ -401,7 +401,10 @@ fn the_negative_control_takes_the_smallest_snapshot_with_content() {
     assert_eq!(control.drill.objectives, config::settings::Objectives::default());
     let unsized_only = inventory(vec![sized("dddd1", "old", None)]);
     assert!(plan(None, &[view("a", Some(&unsized_only))], &request).unwrap().control.is_some());
-    assert!(plan(None, &[view("a", Some(&inventory(Vec::new())))], &request).unwrap().control.is_none());
+    let impossible = plan(None, &[view("a", Some(&inventory(Vec::new())))], &request).unwrap();
+    assert!(impossible.control.is_none() && !impossible.control_off);
+    let off = plan(None, &[view("a", Some(&held))], &Request { control: false, ..request }).unwrap();
+    assert!(off.control.is_none() && off.control_off);
 }
 
 #[test]

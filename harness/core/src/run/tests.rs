@@ -203,6 +203,7 @@ fn plan(drills: &[&str], jobs: usize) -> Plan {
         copies: vec![PlannedCopy { name: CopyName("primary".to_owned()), location: "/".to_owned() }],
         drills: drills.iter().map(|tag| drill(tag)).collect(),
         control: None,
+        control_off: false,
         limits: Limits { jobs, timeout: Some(Span(TIMEOUT)), ..Limits::default() },
         interval: None,
     }

@@ -154,3 +154,10 @@ fn secrets_are_not_shown() {
         assert!(!fixture::leaks(&render_summary(&judgement, 80, false)), "{name}");
     }
 }
+
+#[test]
+fn a_control_that_is_switched_off_is_told_as_such() {
+    let text = render_summary(&fixture::control_off(), 120, false);
+    assert!(text.contains("negative control: switched off in the config"), "{text}");
+    assert!(!text.contains("nothing with content"), "{text}");
+}
