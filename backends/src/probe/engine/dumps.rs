@@ -9,6 +9,7 @@ use firedrill_core::subject::Subject;
 use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 
+use crate::probe::bases::Bases;
 use crate::probe::names;
 use crate::probe::structure::{self, Format};
 
@@ -89,13 +90,17 @@ impl Dumps {
     pub(crate) fn of(subject: &Subject, kinds: &[DumpKind]) -> Self {
         let mut found = Vec::new();
         let mut dumps = Self::default();
+        // Programs bring dumps along to test themselves with.
+        let bases = Bases::of(&subject.manifest, &subject.snapshot.paths);
         for entry in subject.manifest.entries().iter().filter(|entry| entry.is_file() && entry.size > 0) {
             if let Err(error) = subject.watch.check() {
                 dumps.unreadable.push(error.chain());
                 break;
             }
             match recognise(subject, entry) {
-                Ok(Some(dump)) if kinds.contains(&dump.kind) => found.push(dump),
+                Ok(Some(dump)) if kinds.contains(&dump.kind) && !bases.name(&dump.path).is_programs(&[]) => {
+                    found.push(dump);
+                }
                 Ok(_) => {}
                 Err(error) if dumps.unreadable.len() < 20 => {
                     dumps.unreadable.push(format!("failed to read {}: {error}", entry.display()));

@@ -52,6 +52,7 @@ use firedrill_core::finding::Examination;
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
 
+use crate::probe::bases::Named;
 use crate::probe::engine::dumps::DumpKind;
 use context::Context;
 use scan::{Scan, Scans};
@@ -168,12 +169,12 @@ pub(crate) fn dump_kind(path: &[u8], head: &[u8], whole: bool) -> Option<DumpKin
 }
 
 fn names_etcd(path: &[u8]) -> bool {
-    claim::Claim::of(path).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
+    claim::Claim::of(Named::alone(path)).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
 }
 
 /// Whether the bbolt file (or zip archive of one) at `path` is a snapshot of etcd.
 pub(crate) fn is_etcd(path: &[u8], file: &std::fs::File) -> std::io::Result<bool> {
-    Ok(names_etcd(path) || etcd::is_etcd(path, file)?)
+    Ok(names_etcd(path) || etcd::is_etcd(Named::alone(path), file)?)
 }
 
 /// Examines the files of one format.
