@@ -477,3 +477,21 @@ fn a_service_that_moves_between_hosts_is_still_compared() {
     let examination = fleet.examine(&ShapeProbe);
     assert!(examination.findings.iter().any(|f| f.code == "shape.files"), "{:#?}", examination.findings);
 }
+
+#[test]
+fn a_path_that_may_be_among_those_that_are_not_kept_is_not_gone() {
+    let mut fleet = Fleet::new("app");
+    let mut tree = volume();
+    tree.write("srv/extra.txt", prose(1, 500), at(1, 0.0));
+    let data = || "/data".to_owned();
+    fleet.backup(at(1, 3.0), &tree).paths = vec![data(), "/srv".to_owned()];
+    for (day, more) in [(2, 900), (3, 901), (4, 902)] {
+        let more = firedrill_core::snapshot::more_paths(more, &format!("{more:08x}"));
+        fleet.backup(at(day, 3.0), &tree).paths = vec![data(), more];
+        assert_green(&fleet.examine(&ShapeProbe));
+        fleet.learn(&ShapeProbe, false);
+    }
+    // All paths are known again, and what stood for the others is no path that could be gone.
+    fleet.backup(at(5, 3.0), &tree).paths = vec![data(), "/srv".to_owned()];
+    assert_green(&fleet.examine(&ShapeProbe));
+}
