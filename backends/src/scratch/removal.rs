@@ -58,8 +58,11 @@ pub(crate) fn remove(base: &Path, name: &str) -> std::io::Result<()> {
         Ok(()) | Err(Errno::NOENT) => {}
         Err(e) => return Err(e.into()),
     }
-    rfs::unlinkat(&top, name, AtFlags::REMOVEDIR)?;
-    Ok(())
+    match rfs::unlinkat(&top, name, AtFlags::REMOVEDIR) {
+        // An empty folder without a label is nobody's, so that a sweep may have been faster.
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Names of folders that were moved up.
