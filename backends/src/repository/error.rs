@@ -25,6 +25,8 @@ pub enum Trouble {
     Misshapen,
     /// The object is in cold storage and has to be thawed first.
     Cold,
+    /// The object was replaced since it was looked at.
+    Changed,
     /// The server, or the file system, denies access.
     Denied,
     /// There are no credentials to ask with.
@@ -71,6 +73,21 @@ impl Fault {
     pub(crate) fn advise(mut self, advice: impl Into<String>) -> Self {
         self.advice = Some(advice.into());
         self
+    }
+
+    /// This fault as an error of ours, while attempting to `attempted`.
+    pub(crate) fn into_error(self, attempted: impl Into<String>) -> Error {
+        let kind = match self.trouble {
+            Trouble::NoBucket => ErrorKind::NoRepository,
+            Trouble::NoCredentials => ErrorKind::Usage,
+            _ => ErrorKind::Unavailable,
+        };
+        let advice = self.advice.or_else(|| general_advice(self.trouble));
+        let error = Error::new(kind, redact_urls(&attempted.into())).because(one_line(&redact_urls(&self.text)));
+        match advice {
+            Some(advice) => error.advise(advice),
+            None => error,
+        }
     }
 
     /// This fault as what a rustic backend has to return, while attempting to `attempted`.

@@ -5,6 +5,7 @@ pub mod error;
 mod guard;
 mod local;
 pub mod location;
+pub mod objects;
 pub mod password;
 mod rest;
 pub mod restic;

@@ -79,6 +79,9 @@ pub struct CopyFacts {
     pub snapshots: u64,
     /// Seconds it took to open the repository and list it.
     pub seconds: f64,
+    /// Worth knowing, without weight: objects that are no backups, for example.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// One deliberate damage of the negative control.

@@ -30,7 +30,7 @@ mod pool;
 mod restore;
 mod store;
 mod tree;
-mod writer;
+pub(in crate::repository) mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -89,6 +89,7 @@ impl Repository for Restic {
             version: opened.version,
             snapshots: opened.snapshots.len() as u64,
             seconds: start.elapsed().as_secs_f64(),
+            notes: Vec::new(),
         };
         let inventory = Inventory {
             facts,

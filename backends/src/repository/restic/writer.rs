@@ -25,7 +25,7 @@ const FOLDERS_MAX: usize = 256;
 const PAGE: usize = 4096;
 
 /// Writes below one folder.
-pub(super) struct Writer {
+pub(in crate::repository) struct Writer {
     root: Arc<OwnedFd>,
     folders: Mutex<HashMap<Vec<u8>, Arc<OwnedFd>>>,
     written: AtomicU64,
@@ -35,7 +35,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// A writer below `root`, which exists and is empty. At most `bytes_max` bytes are written.
-    pub(super) fn new(root: &Path, bytes_max: Option<u64>) -> Result<Self> {
+    pub(in crate::repository) fn new(root: &Path, bytes_max: Option<u64>) -> Result<Self> {
         let root = fs::open(root, FOLDER, Mode::empty()).map_err(|e| scratch("open the lease", b"", e))?;
         Ok(Self {
             root: Arc::new(root),
@@ -47,13 +47,13 @@ impl Writer {
     }
 
     /// Makes a folder that is open to nobody else until [`Writer::settle_folder`].
-    pub(super) fn make_folder(&self, path: &[u8]) -> Result<()> {
+    pub(in crate::repository) fn make_folder(&self, path: &[u8]) -> Result<()> {
         let (parent, name) = self.place(path)?;
         fs::mkdirat(&*parent, &name, Mode::RWXU).map_err(|e| scratch("make the folder", path, e))
     }
 
     /// Makes an empty file and returns it.
-    pub(super) fn make_file(&self, path: &[u8]) -> Result<OwnedFd> {
+    pub(in crate::repository) fn make_file(&self, path: &[u8]) -> Result<OwnedFd> {
         let (parent, name) = self.place(path)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         fs::openat(&*parent, &name, flags, Mode::RUSR | Mode::WUSR)
@@ -68,7 +68,7 @@ impl Writer {
     }
 
     /// Writes `content` at `offset`; pages of zeros stay holes.
-    pub(super) fn write(&self, file: &OwnedFd, path: &[u8], offset: u64, content: &[u8]) -> Result<()> {
+    pub(in crate::repository) fn write(&self, file: &OwnedFd, path: &[u8], offset: u64, content: &[u8]) -> Result<()> {
         let mut at = 0;
         while at < content.len() {
             let run = run_of_data(&content[at..]);
@@ -109,7 +109,7 @@ impl Writer {
 
     /// Gives a file its length and metadata, and closes it. Without a length it ends where its content
     /// does: a size that the content does not bear out is not believed.
-    pub(super) fn settle_file(&self, file: OwnedFd, entry: &Entry, length: Option<u64>) -> Result<()> {
+    pub(in crate::repository) fn settle_file(&self, file: OwnedFd, entry: &Entry, length: Option<u64>) -> Result<()> {
         if let Some(length) = length {
             fs::ftruncate(&file, length).map_err(|e| scratch("set the length of", &entry.path, e))?;
         }

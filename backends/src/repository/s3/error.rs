@@ -62,6 +62,7 @@ fn answered(response: &HttpResponse, meta: &ErrorMetadata, bucket: &str) -> Faul
         }
         ("PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException", _)
         | (_, 301 | 307) => moved(response, meta, bucket, &text),
+        (_, 412) => Fault::new(Trouble::Changed, "the object is not the one that was listed any more"),
         ("InvalidRange", _) | (_, 416) => fault(Trouble::Short),
         ("NoSuchKey" | "NotFound", _) => fault(Trouble::Missing),
         ("SlowDown" | "RequestLimitExceeded" | "RequestRateLimitExceeded" | "Throttling", _)

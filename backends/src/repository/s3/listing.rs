@@ -14,7 +14,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(4 * 3600);
 /// No repository holds more objects of one type.
 const OBJECTS_MAX: usize = 50_000_000;
 /// Pages without anything in them, one after the other; an honest server sends few.
-const EMPTY_PAGES_MAX: usize = 1000;
+pub(super) const EMPTY_PAGES_MAX: usize = 1000;
 
 impl Bucket {
     /// Every object of one type (not of `config`), by its name; what is not named like one is left out.
@@ -76,14 +76,14 @@ impl Bucket {
         }
     }
 
-    async fn page(&self, prefix: &str, token: Option<String>) -> Result<ListObjectsV2Output, Fault> {
+    pub(super) async fn page(&self, prefix: &str, token: Option<String>) -> Result<ListObjectsV2Output, Fault> {
         let list = self.client.list_objects_v2().bucket(&*self.name).prefix(prefix);
         let page = list.set_continuation_token(token).send().await;
         page.map_err(|error| error::fault(&error, &self.name))
     }
 }
 
-fn odd(what: String) -> Fault {
+pub(super) fn odd(what: String) -> Fault {
     Fault::new(Trouble::Other, format!("the listing makes no sense: {what}"))
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod credentials;
 mod error;
 mod listing;
+pub(super) mod objects;
 mod reading;
 mod runtime;
 
@@ -49,8 +50,14 @@ struct Bucket {
     attempts: u32,
 }
 
-/// Opens a bucket. Only Amazon is asked something: where the bucket is, unless somebody said it.
+/// Opens a bucket.
 pub(super) fn open(place: &S3Location, access: &Access) -> Result<Arc<dyn WriteBackend>> {
+    let (runtime, bucket) = connect(place, access)?;
+    Ok(Arc::new(S3 { runtime, bucket, place: place.clone() }))
+}
+
+/// Only Amazon is asked something: where the bucket is, unless somebody said it.
+fn connect(place: &S3Location, access: &Access) -> Result<(Runtime, Bucket)> {
     let failed = || Error::new(ErrorKind::Unavailable, format!("open repository {place}"));
     let mut settings = Settings::resolve(place, access)?;
     let runtime = Runtime::new().map_err(|error| failed().from_source(&error))?;
@@ -76,7 +83,7 @@ pub(super) fn open(place: &S3Location, access: &Access) -> Result<Arc<dyn WriteB
             bucket.client = client::client(place, access, &settings)?;
         }
     }
-    Ok(Arc::new(S3 { runtime, bucket, place: place.clone() }))
+    Ok((runtime, bucket))
 }
 
 impl Bucket {
@@ -125,7 +132,7 @@ impl ReadBackend for S3 {
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
         let (bucket, key) = (self.bucket.clone(), self.bucket.key(tpe, id));
-        let read = self.runtime.run(bucket.limit(OBJECT_MAX), async move { bucket.read(&key, None).await });
+        let read = self.runtime.run(bucket.limit(OBJECT_MAX), async move { bucket.read(&key, None, None).await });
         or_rustic(read, || self.attempted("read", tpe, id))
     }
 
@@ -135,7 +142,7 @@ impl ReadBackend for S3 {
         }
         let (bucket, key) = (self.bucket.clone(), self.bucket.key(tpe, id));
         let limit = bucket.limit(length.into());
-        let read = self.runtime.run(limit, async move { bucket.read(&key, Some((offset, length))).await });
+        let read = self.runtime.run(limit, async move { bucket.read(&key, Some((offset.into(), length)), None).await });
         or_rustic(read, || self.attempted("read", tpe, id))
     }
 

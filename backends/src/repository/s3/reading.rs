@@ -11,16 +11,21 @@ use crate::repository::error::{Fault, Trouble, of_chain};
 use crate::repository::guard::OBJECT_MAX;
 
 /// A range of an object: offset and length, of which the length is not zero.
-type Range = (u32, u32);
+pub(super) type Range = (u64, u32);
 
 impl Bucket {
     /// Reads an object or a range of it. What breaks off midway is read again; the SDK only repeats
-    /// requests that were not answered.
-    pub(super) async fn read(&self, key: &str, range: Option<Range>) -> Result<Bytes, Fault> {
+    /// requests that were not answered. With an ETag, an object that changed meanwhile is not read.
+    pub(super) async fn read(
+        &self,
+        key: &str,
+        range: Option<Range>,
+        etag: Option<&str>,
+    ) -> Result<Bytes, Fault> {
         let mut pause = Duration::from_millis(250);
         let mut attempt = 1;
         loop {
-            let answer = self.get(key, range).await?;
+            let answer = self.get(key, range, etag).await?;
             match self.body(answer, range).await {
                 Err(fault) if may_pass(fault.trouble) && attempt < self.attempts => {
                     tracing::debug!(key, attempt, "reading broke off: {}", fault.text);
@@ -33,12 +38,18 @@ impl Bucket {
         }
     }
 
-    async fn get(&self, key: &str, range: Option<Range>) -> Result<GetObjectOutput, Fault> {
+    async fn get(
+        &self,
+        key: &str,
+        range: Option<Range>,
+        etag: Option<&str>,
+    ) -> Result<GetObjectOutput, Fault> {
         let range = range.map(|(offset, length)| {
-            let last = u64::from(offset) + u64::from(length).saturating_sub(1);
+            let last = offset.saturating_add(u64::from(length).saturating_sub(1));
             format!("bytes={offset}-{last}")
         });
         let get = self.client.get_object().bucket(&*self.name).key(key).set_range(range);
+        let get = get.set_if_match(etag.map(str::to_owned));
         get.send().await.map_err(|error| error::fault(&error, &self.name))
     }
 
@@ -46,7 +57,7 @@ impl Bucket {
     async fn body(&self, answer: GetObjectOutput, range: Option<Range>) -> Result<Bytes, Fault> {
         let skip = match range {
             // A server that ignores ranges sends everything.
-            Some((offset, _)) if answer.content_range().is_none() => u64::from(offset),
+            Some((offset, _)) if answer.content_range().is_none() => offset,
             Some((offset, _)) => {
                 check_start(answer.content_range().unwrap_or_default(), offset)?;
                 0
@@ -123,10 +134,10 @@ async fn collect(
 }
 
 /// Whether the range that was sent starts where it should.
-fn check_start(range: &str, offset: u32) -> Result<(), Fault> {
+fn check_start(range: &str, offset: u64) -> Result<(), Fault> {
     let start = range.trim().strip_prefix("bytes").map(|rest| rest.trim_start_matches([' ', '=']));
     let start = start.and_then(|rest| rest.split('-').next()?.trim().parse::<u64>().ok());
-    if start == Some(u64::from(offset)) {
+    if start == Some(offset) {
         return Ok(());
     }
     Err(Fault::new(

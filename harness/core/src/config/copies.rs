@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::model::OneOrMany;
+use super::objects::ObjectPattern;
 use super::settings::Objectives;
 use crate::error::{Error, ErrorKind};
 use crate::secret::redact_address;
@@ -20,9 +22,9 @@ pub enum BackupKind {
     /// Snapshots in a restic repository.
     #[default]
     Restic,
-    /// Dump files as plain objects or files, one per backup. Not drilled by this version.
+    /// Dump files as plain objects or files, one per backup.
     ObjectDump,
-    /// Snapshots of etcd. Not drilled by this version.
+    /// Snapshots of etcd, as plain objects or files.
     Etcd,
     /// Backups of Velero. Not drilled by this version.
     Velero,
@@ -36,7 +38,12 @@ impl BackupKind {
     /// Whether this version can restore-test it. What it cannot is planned all the same, and
     /// inconclusive: a backup that nobody tested must never look green.
     pub fn drillable(self) -> bool {
-        self == Self::Restic
+        self == Self::Restic || self.is_plain_objects()
+    }
+
+    /// Whether each backup is an object or a file of its own.
+    pub fn is_plain_objects(self) -> bool {
+        matches!(self, Self::ObjectDump | Self::Etcd)
     }
 
     /// The word in the config.
@@ -85,6 +92,12 @@ pub struct CopyConfig {
     /// What kind of backup it holds.
     #[serde(default)]
     pub kind: BackupKind,
+    /// For `object_dump` and `etcd`: how the names of the objects are read, below `repository`, for example
+    /// `{name}/{namespace}-{time:%Y%m%d-%H%M%S}.sql.gz`. Each `{name}` is a series of its own, known by it as
+    /// by a tag. The first pattern that fits counts; one that starts with `!` says what is left out on
+    /// purpose. Without any, common names are recognised.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub objects: Option<OneOrMany>,
     /// What it is to the other copies.
     #[serde(default)]
     pub role: Role,
@@ -154,6 +167,18 @@ impl CopyConfig {
     /// Where it is, without secrets.
     pub fn location(&self) -> String {
         redact_address(&self.repository)
+    }
+
+    /// How the names of its objects are read; empty: in the common ways. The config has been checked, so
+    /// that each pattern is one.
+    pub fn object_patterns(&self) -> Result<Vec<ObjectPattern>, Error> {
+        let texts = self.objects.iter().flat_map(|objects| &objects.0);
+        let parsed = texts.map(|text| {
+            text.parse().map_err(|why: String| {
+                Error::new(ErrorKind::Usage, format!("understand the pattern {text}")).because(why)
+            })
+        });
+        parsed.collect()
     }
 
     /// Why this version cannot open the copy, if it cannot. Whoever opens copies asks this first and

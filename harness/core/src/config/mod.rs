@@ -19,6 +19,7 @@ mod yaml;
 
 pub mod copies;
 pub mod model;
+pub mod objects;
 pub mod problem;
 pub mod runtime;
 pub mod schedule;
@@ -37,6 +38,7 @@ pub(crate) use explain::closest;
 pub use copies::{BackupKind, CopyConfig, CopyOptions, Role};
 pub use load::{Loaded, load, read};
 pub use model::{Canary, Config, OneOrMany, RestoreTest, TargetConfig};
+pub use objects::ObjectPattern;
 pub use problem::{Problem, Problems, Severity};
 pub use schedule::{Cron, Timezone};
 pub use schema::schema;

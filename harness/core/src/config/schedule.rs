@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -16,6 +16,8 @@ use super::units::Span;
 
 /// Days that are looked at to find the longest gap, unless the schedule is rarer than that.
 const DAYS_MAX: i64 = 400;
+/// At most so many moments of a schedule are looked at.
+const OCCURRENCES_MAX: usize = 10_000;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A cron expression of five fields: minute, hour, day of month, month, day of week.
@@ -30,6 +32,28 @@ impl Cron {
     /// counted: it would add an hour to each promise). `None` when it runs only once.
     pub fn longest_gap(&self) -> Option<Span> {
         self.gap
+    }
+
+    /// When it runs from `from` to `to`, by the wall clock of `zone`; the newest `max` of these moments,
+    /// oldest first. Of the moments of a very frequent schedule no more than that are looked at.
+    pub fn occurrences(&self, zone: &TimeZone, from: Timestamp, to: Timestamp, max: usize) -> Vec<Timestamp> {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let Ok(cron) = parser.parse(&self.text) else { return Vec::new() };
+        let mut found = std::collections::VecDeque::new();
+        let mut at = zone.to_datetime(from);
+        for _ in 0..OCCURRENCES_MAX {
+            let Ok(next) = cron.find_next_occurrence(&at, false) else { break };
+            let Ok(moment) = next.to_zoned(zone.clone()).map(|zoned| zoned.timestamp()) else { break };
+            if moment > to {
+                break;
+            }
+            found.push_back(moment);
+            if found.len() > max {
+                found.pop_front();
+            }
+            at = next;
+        }
+        found.into()
     }
 
     /// The expression as typed.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::event::{CopyFacts, Injected, Phase};
-use crate::finding::{Examination, Finding, RecoveryBasis};
+use crate::finding::{Class, Examination, Finding, RecoveryBasis};
 use crate::plan::DrillName;
 use crate::snapshot::{CopyName, Series, SnapshotId};
 use crate::verdict::{Exit, Verdict};
@@ -150,7 +150,7 @@ impl DrillJudgement {
     pub fn objective_missed(&self) -> bool {
         self.rto.state == ObjectiveState::Missed
             || self.rpo.state == ObjectiveState::Missed
-            || self.findings.iter().any(|f| f.class == crate::finding::Class::Objective)
+            || self.findings.iter().any(|f| f.class == Class::Objective)
     }
 }
 
@@ -184,7 +184,8 @@ impl CopyJudgement {
     }
 
     pub(super) fn settle(&mut self) {
-        self.verdict = if !self.findings.is_empty() {
+        // As in drills, a missed objective is told and is no damage.
+        self.verdict = if self.findings.iter().any(|f| f.class != Class::Objective) {
             Verdict::Failed
         } else if self.facts.is_none() || !self.errors.is_empty() {
             Verdict::Inconclusive

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::event::Event;
 use crate::evidence::Evidence;
-use crate::finding::location_of;
+use crate::finding::{Class, location_of};
 use crate::plan::{Drill, DrillName, Plan};
 use crate::verdict::{Exit, Verdict};
 
@@ -68,7 +68,8 @@ pub fn judge(evidence: &Evidence) -> Result<Judgement, NoPlan> {
     let mut verdict =
         drills.iter().map(|d| d.verdict).chain(copies.iter().map(|c| c.verdict)).fold(own, Verdict::and);
 
-    let missed = drills.iter().any(DrillJudgement::objective_missed);
+    let late = |copy: &CopyJudgement| copy.findings.iter().any(|f| f.class == Class::Objective);
+    let missed = drills.iter().any(DrillJudgement::objective_missed) || copies.iter().any(late);
     let exit = match verdict {
         Verdict::Failed => Exit::Failed,
         Verdict::Inconclusive => Exit::Inconclusive,

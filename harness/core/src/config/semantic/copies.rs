@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::Check;
 use crate::config::copies::BackupKind;
+use crate::config::objects::ObjectPattern;
 use crate::config::yaml::join;
 use crate::secret::redact_urls;
 
@@ -39,13 +40,18 @@ pub(super) fn check(check: &mut Check<'_, '_>) {
             if kind != Some(BackupKind::Longhorn) || user_part(text).is_some_and(|user| user.contains(':')) {
                 credentials(check, &repository, text);
             }
-            if kind == Some(BackupKind::Restic)
+            if kind.is_some_and(BackupKind::drillable)
                 && let Some(scheme) = location(check, &repository, text)
             {
                 options(check, &copy, scheme, text);
+                if scheme == Scheme::Rest && kind != Some(BackupKind::Restic) {
+                    let help = "it can be a path or `s3:URL/bucket/prefix`";
+                    check.error(&repository, "a rest-server holds restic repositories, not plain objects", help);
+                }
             }
         }
         passwords(check, &copy);
+        objects(check, &copy);
     }
 }
 
@@ -197,6 +203,50 @@ fn options(check: &mut Check<'_, '_>, copy: &str, scheme: Scheme, text: &str) {
             "`ca_cert` means nothing here: nothing is encrypted with TLS",
             "use an https URL, or remove it",
         );
+    }
+}
+
+/// How the names of plain objects are read.
+fn objects(check: &mut Check<'_, '_>, copy: &str) {
+    let kind = kind_of(check.get(&join(copy, "kind")));
+    let Some(kind) = kind else { return };
+    let at = join(copy, "objects");
+    if !kind.is_plain_objects() {
+        if check.has(&at) {
+            check.error_at_key(
+                &at,
+                format!("`objects` means nothing here: it is for names of plain objects, not for {kind}"),
+                "add `kind: object_dump` or `kind: etcd`, or remove it",
+            );
+        }
+        return;
+    }
+    for key in ["password_file", "password_command", "password_env"] {
+        let at = join(copy, key);
+        if check.has(&at) {
+            check.error_at_key(
+                &at,
+                format!("`{key}` means nothing here: plain objects are read without a password"),
+                "remove it",
+            );
+        }
+    }
+    let mut some = false;
+    let patterns = check.texts(&at);
+    for (at, text) in &patterns {
+        match text.parse::<ObjectPattern>() {
+            Ok(pattern) => some |= !pattern.leaves_out(),
+            Err(why) => {
+                some = true;
+                let help = "write it like `{name}/{namespace}-{time:%Y%m%d-%H%M%S}.sql.gz`";
+                check.error(at, format!("this pattern cannot be read: {why}"), help);
+            }
+        }
+    }
+    if let Some((at, _)) = patterns.first()
+        && !some
+    {
+        check.error(at, "all patterns leave something out, and none says what is drilled", "add one that does");
     }
 }
 
