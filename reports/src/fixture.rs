@@ -152,6 +152,7 @@ impl Run {
                 version: 2,
                 snapshots: 214,
                 seconds: 0.8,
+                notes: Vec::new(),
             };
             run.events.push(Event::CopyOpened { copy: copy.name, facts });
         }

@@ -83,7 +83,8 @@ impl Fault {
             _ => ErrorKind::Unavailable,
         };
         let advice = self.advice.or_else(|| general_advice(self.trouble));
-        let error = Error::new(kind, redact_urls(&attempted.into())).because(one_line(&redact_urls(&self.text)));
+        let error =
+            Error::new(kind, redact_urls(&attempted.into())).because(one_line(&redact_urls(&self.text)));
         match advice {
             Some(advice) => error.advise(advice),
             None => error,

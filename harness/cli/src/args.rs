@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use firedrill_core::config::runtime::RuntimeKind;
 use firedrill_core::config::units::{Size, Span};
+use firedrill_core::config::{BackupKind, ObjectPattern};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -67,6 +68,28 @@ impl From<RuntimeArg> for RuntimeKind {
     }
 }
 
+/// What a repository on the command line is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RepositoryKind {
+    /// A restic repository.
+    #[default]
+    Restic,
+    /// Dump files, one per backup.
+    ObjectDump,
+    /// Snapshots of etcd.
+    Etcd,
+}
+
+impl RepositoryKind {
+    pub(crate) fn of_backup(self) -> BackupKind {
+        match self {
+            Self::Restic => BackupKind::Restic,
+            Self::ObjectDump => BackupKind::ObjectDump,
+            Self::Etcd => BackupKind::Etcd,
+        }
+    }
+}
+
 /// Where the repository is, and how to open it.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct RepositoryArgs {
@@ -76,6 +99,13 @@ pub(crate) struct RepositoryArgs {
     /// Read the address of the repository from a file [env: RESTIC_REPOSITORY_FILE].
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "repository"])]
     pub(crate) repository_file: Option<PathBuf>,
+    /// What the repository is: a restic repository, or a place where each backup is an object of its own.
+    #[arg(long, value_name = "KIND", default_value = "restic", conflicts_with = "config")]
+    pub(crate) kind: RepositoryKind,
+    /// How the names of objects are read, for example '{name}-{time:%Y%m%d-%H%M%S}.sql.gz'; may be repeated
+    /// [default: in the common ways].
+    #[arg(long, value_name = "PATTERN", conflicts_with = "config")]
+    pub(crate) objects: Vec<ObjectPattern>,
     /// Read the password from a file [env: RESTIC_PASSWORD_FILE; or RESTIC_PASSWORD].
     #[arg(short, long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,

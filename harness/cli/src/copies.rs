@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use firedrill_backends::repository::location::{Access, Environment, Location, repository_address};
+use firedrill_backends::repository::objects::{ObjectSettings, Objects};
 use firedrill_backends::repository::password::PasswordSource;
 use firedrill_backends::repository::restic::Restic;
 use firedrill_core::canary;
-use firedrill_core::config::{Config, CopyConfig};
+use firedrill_core::clock::SystemClock;
+use firedrill_core::config::{BackupKind, Config, CopyConfig, Cron, Role, TargetConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::finding::Finding;
 use firedrill_core::manifest::Manifest;
 use firedrill_core::ports::{Inventory, Repository};
 use firedrill_core::run::OpenCopy;
 use firedrill_core::secret::{Secret, redact_urls};
-use firedrill_core::snapshot::{CopyName, Snapshot};
+use firedrill_core::snapshot::{CopyName, Series, Snapshot};
 use firedrill_core::watch::Watch;
+use jiff::tz::TimeZone;
 
 use crate::args::RepositoryArgs;
 
@@ -34,8 +37,14 @@ pub(crate) struct CopySpec {
 struct Opening {
     location: Location,
     access: Access,
-    password: PasswordSource,
+    /// What tells how to read it.
+    format: Format,
     canary_key: Option<Secret>,
+}
+
+enum Format {
+    Restic(PasswordSource),
+    Objects(ObjectSettings),
 }
 
 /// The one copy that the arguments name. What is wrong with the arguments is an error at once.
@@ -43,8 +52,17 @@ pub(crate) fn from_arguments(args: &RepositoryArgs) -> Result<Vec<CopySpec>> {
     let env = Environment::capture();
     let address = repository_address(args.repository.as_deref(), args.repository_file.as_deref(), &env)?;
     let location = Location::parse(&address)?;
-    let password =
-        PasswordSource::resolve(args.password_file.as_deref(), args.password_command.as_deref(), &env)?;
+    let kind = args.kind.of_backup();
+    let format = if kind.is_plain_objects() {
+        Format::Objects(ObjectSettings { kind, patterns: args.objects.clone(), schedules: Vec::new() })
+    } else if !args.objects.is_empty() {
+        return Err(Error::new(ErrorKind::Usage, "read names of objects in a restic repository")
+            .because("its files are named by their content")
+            .advise("add --kind object-dump, or leave out --objects"));
+    } else {
+        let file = args.password_file.as_deref();
+        Format::Restic(PasswordSource::resolve(file, args.password_command.as_deref(), &env)?)
+    };
     let mut access = Access::from_environment(env);
     access.ca_cert = args.cacert.clone().or(access.ca_cert);
     access.region = args.region.clone();
@@ -53,7 +71,7 @@ pub(crate) fn from_arguments(args: &RepositoryArgs) -> Result<Vec<CopySpec>> {
     Ok(vec![CopySpec {
         name: CopyName("primary".to_owned()),
         location: location.redacted(),
-        open: Ok(Opening { location, access, password, canary_key: None }),
+        open: Ok(Opening { location, access, format, canary_key: None }),
     }])
 }
 
@@ -86,7 +104,7 @@ pub(crate) fn from_config(config: &Config, only: &[String]) -> Result<Vec<CopySp
         .map(|copy| CopySpec {
             name: copy.copy_name(),
             location: copy.location(),
-            open: key.clone().and_then(|key| opening(copy, &env, key)),
+            open: key.clone().and_then(|key| opening(config, copy, &env, key)),
         })
         .collect())
 }
@@ -104,7 +122,12 @@ fn canary_key(config: &Config, env: &Environment) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(text.trim())))
 }
 
-fn opening(copy: &CopyConfig, env: &Environment, canary_key: Option<Secret>) -> Result<Opening> {
+fn opening(
+    config: &Config,
+    copy: &CopyConfig,
+    env: &Environment,
+    canary_key: Option<Secret>,
+) -> Result<Opening> {
     if let Some(refusal) = copy.refusal() {
         return Err(refusal);
     }
@@ -128,23 +151,46 @@ fn opening(copy: &CopyConfig, env: &Environment, canary_key: Option<Secret>) -> 
     if let Some(profile) = &options.profile {
         env = env.with("AWS_PROFILE", profile);
     }
-    let password = match &copy.password_env {
-        Some(name) => {
-            let value = env.get(name).map(str::to_owned).ok_or_else(|| {
-                Error::new(ErrorKind::Usage, format!("open the copy {}", copy.name))
-                    .because(format!("the variable {name} is not set"))
-            })?;
-            PasswordSource::resolve(None, None, &Environment::default().with("RESTIC_PASSWORD", &value))?
-        }
-        None => {
-            PasswordSource::resolve(copy.password_file.as_deref(), copy.password_command.as_deref(), &env)?
-        }
+    let format = if copy.kind.is_plain_objects() {
+        Format::Objects(ObjectSettings {
+            kind: copy.kind,
+            patterns: copy.object_patterns()?,
+            schedules: schedules(config, copy),
+        })
+    } else {
+        Format::Restic(password(copy, &env)?)
     };
     let mut access = Access::from_environment(env);
     access.ca_cert = copy.ca_cert.clone().or(access.ca_cert);
     access.region = options.region.clone();
     access.path_style = options.path_style;
-    Ok(Opening { location, access, password, canary_key })
+    Ok(Opening { location, access, format, canary_key })
+}
+
+/// When the series of a copy are written. A mirror is filled when it is filled: about it, promises count.
+fn schedules(config: &Config, copy: &CopyConfig) -> Vec<(String, Cron, TimeZone)> {
+    if copy.role == Role::Mirror {
+        return Vec::new();
+    }
+    let targets = config.targets.iter().filter(|t| t.belongs_in(&copy.copy_name(), copy.kind));
+    let schedule = |target: &TargetConfig| match (target.series(), &target.schedule) {
+        (Series::Tag(name), Some(cron)) => Some((name, cron.clone(), config.timezone.get().clone())),
+        _ => None,
+    };
+    targets.filter_map(schedule).collect()
+}
+
+fn password(copy: &CopyConfig, env: &Environment) -> Result<PasswordSource> {
+    match &copy.password_env {
+        Some(name) => {
+            let value = env.get(name).map(str::to_owned).ok_or_else(|| {
+                Error::new(ErrorKind::Usage, format!("open the copy {}", copy.name))
+                    .because(format!("the variable {name} is not set"))
+            })?;
+            PasswordSource::resolve(None, None, &Environment::default().with("RESTIC_PASSWORD", &value))
+        }
+        None => PasswordSource::resolve(copy.password_file.as_deref(), copy.password_command.as_deref(), env),
+    }
 }
 
 /// Makes sure that nothing is written into a repository: a restore test leaves it as it was, whatever
@@ -218,24 +264,55 @@ fn panicked(join: tokio::task::JoinError) -> Error {
 }
 
 fn open_one(spec: CopySpec, watch: &Watch) -> OpenCopy {
-    let opened = spec.open.and_then(|opening| {
-        let remote = !matches!(opening.location, Location::Local(_));
-        let backend = opening.location.open(&opening.access)?;
-        let password = opening.password.read()?;
-        let canary_key = opening.canary_key.unwrap_or_else(|| canary::derive_key(&password));
-        let mut restic = Restic::new(backend, password);
-        if remote {
-            restic = restic.with_workers(REMOTE_WORKERS);
+    let opened = spec.open.and_then(|opening| match opening.format {
+        Format::Restic(password) => {
+            let remote = !matches!(opening.location, Location::Local(_));
+            let backend = match opening.location.open(&opening.access) {
+                Ok(backend) => backend,
+                Err(error) => return Err(or_objects(error, &opening.location, opening.access, watch)),
+            };
+            let password = password.read()?;
+            let canary_key = opening.canary_key.unwrap_or_else(|| canary::derive_key(&password));
+            let mut restic = Restic::new(backend, password);
+            if remote {
+                restic = restic.with_workers(REMOTE_WORKERS);
+            }
+            Ok((Arc::new(restic) as Arc<dyn Repository>, Some(canary_key)))
         }
-        Ok((restic, canary_key))
+        Format::Objects(settings) => {
+            let clock = Arc::new(SystemClock);
+            let objects = Objects::open(opening.location, &opening.access, settings, clock)?;
+            Ok((Arc::new(objects) as Arc<dyn Repository>, opening.canary_key))
+        }
     });
     match opened {
-        Ok((restic, canary_key)) => {
-            let inventory = restic.snapshots(watch);
-            OpenCopy { repository: Arc::new(restic), inventory, canary_key: Some(canary_key) }
+        Ok((repository, canary_key)) => {
+            let inventory = repository.snapshots(watch);
+            OpenCopy { repository, inventory, canary_key }
         }
         Err(error) => unreadable(error),
     }
+}
+
+/// Where there is no restic repository, but a folder full of dumps, says how these are drilled.
+fn or_objects(error: Error, location: &Location, access: Access, watch: &Watch) -> Error {
+    if error.kind != ErrorKind::NoRepository || !matches!(location, Location::Local(_)) {
+        return error;
+    }
+    let found = [BackupKind::ObjectDump, BackupKind::Etcd].into_iter().find_map(|kind| {
+        let settings = ObjectSettings { kind, ..ObjectSettings::default() };
+        let objects = Objects::open(location.clone(), &access, settings, Arc::new(SystemClock)).ok()?;
+        let count = objects.snapshots(watch).ok()?.snapshots.len();
+        (count > 0).then_some((kind, count))
+    });
+    let Some((kind, count)) = found else { return error };
+    let (what, option) = match kind {
+        BackupKind::Etcd => ("snapshots of etcd", "etcd"),
+        _ => ("dump files", "object-dump"),
+    };
+    error.advise(format!(
+        "it holds {count} {what}: drill these with --kind {option} (in a config: kind: {kind})"
+    ))
 }
 
 fn unreadable(mut error: Error) -> OpenCopy {

@@ -69,7 +69,9 @@ impl Source for Bucket {
     fn archived(&self, key: &str) -> Result<Option<String>> {
         match self.objects.head(key) {
             Ok(head) if head.thawed => Ok(None),
-            Ok(head) if head.thawing => Ok(Some("it is being thawed: drill it again in some hours".to_owned())),
+            Ok(head) if head.thawing => {
+                Ok(Some("it is being thawed: drill it again in some hours".to_owned()))
+            }
             Ok(_) => Ok(Some(
                 "it lies in an archive tier: before it can be read, let alone drilled, it has to be thawed \
                  (RestoreObject), which takes hours"

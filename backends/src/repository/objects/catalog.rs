@@ -54,7 +54,8 @@ impl Tally {
     /// `objects that WHAT: 3 (a, b, c)`, or nothing.
     fn note(&self, what: &str) -> Option<String> {
         let more = if self.count > self.examples.len() as u64 { ", ..." } else { "" };
-        (self.count > 0).then(|| format!("objects that {what}: {} ({}{more})", self.count, self.examples.join(", ")))
+        (self.count > 0)
+            .then(|| format!("objects that {what}: {} ({}{more})", self.count, self.examples.join(", ")))
     }
 }
 
@@ -192,13 +193,18 @@ impl Sorting {
 
     /// Folders full of dumps that patterns reach and do not fit: nobody would ever test them.
     fn forgotten(&self) -> Vec<Finding> {
-        let forgotten = self.folders.iter().filter(|(_, (fit, others))| *fit == 0 && others.count >= FORGOTTEN_MIN);
+        let forgotten =
+            self.folders.iter().filter(|(_, (fit, others))| *fit == 0 && others.count >= FORGOTTEN_MIN);
         let finding = |(folder, (_, others)): (&String, &(u64, Tally))| {
             Finding::anomaly(
                 "objects.unmatched",
                 display_path(folder.as_bytes()),
                 "dumps whose names fit a pattern in `objects`, or one that starts with `!`",
-                format!("{} that fit none, and are not drilled, like {}", others.count, others.examples.join(", ")),
+                format!(
+                    "{} that fit none, and are not drilled, like {}",
+                    others.count,
+                    others.examples.join(", ")
+                ),
             )
         };
         forgotten.map(finding).collect()
@@ -256,7 +262,13 @@ mod tests {
     use super::*;
 
     fn object(key: &str, modified: &str, size: u64) -> Object {
-        Object { key: key.to_owned(), size, modified: modified.parse().unwrap(), etag: String::new(), archive: None }
+        Object {
+            key: key.to_owned(),
+            size,
+            modified: modified.parse().unwrap(),
+            etag: String::new(),
+            archive: None,
+        }
     }
 
     fn catalog(patterns: &[&str], objects: Vec<Object>) -> Catalog {
@@ -273,7 +285,10 @@ mod tests {
     fn an_object_is_a_snapshot() {
         let catalog = catalog(&[DUMPS], vec![object("jellyfin/media-20260211-030000.sql.gz", STORED, 9)]);
         let snapshot = &catalog.snapshots[0];
-        assert_eq!((snapshot.tags.as_slice(), snapshot.host.as_str()), (&["jellyfin".to_owned()][..], "media"));
+        assert_eq!(
+            (snapshot.tags.as_slice(), snapshot.host.as_str()),
+            (&["jellyfin".to_owned()][..], "media")
+        );
         assert_eq!(snapshot.time.to_string(), "2026-02-11T03:00:00Z");
         assert_eq!(snapshot.paths, ["jellyfin/media-20260211-030000.sql.gz"]);
         assert_eq!((snapshot.bytes, snapshot.id.0.len()), (Some(9), 64));
@@ -320,7 +335,9 @@ mod tests {
         // One by hand, no dumps at all, or somewhere else.
         assert!(forgotten(&["dnd/by-hand.sql.gz"]).is_empty());
         assert!(forgotten(&["wiki/by-hand.sql.gz", "wiki/another.sql.gz"]).is_empty());
-        assert!(forgotten(&["dnd/a.txt", "dnd/b.txt", "x/y/a.sql", "x/y/b.sql", "a.sql", "b.sql"]).is_empty());
+        assert!(
+            forgotten(&["dnd/a.txt", "dnd/b.txt", "x/y/a.sql", "x/y/b.sql", "a.sql", "b.sql"]).is_empty()
+        );
     }
 
     #[test]

@@ -30,8 +30,8 @@ pub(super) struct Folder {
 impl Folder {
     pub(super) fn open(root: &Path) -> Result<Self> {
         local::look(root)?;
-        let dir = Dir::open_ambient_dir(root, ambient_authority())
-            .map_err(|error| failed("open", root, &error))?;
+        let dir =
+            Dir::open_ambient_dir(root, ambient_authority()).map_err(|error| failed("open", root, &error))?;
         Ok(Self { root: root.to_owned(), dir })
     }
 }
@@ -58,8 +58,7 @@ struct Walk<'a> {
 impl Source for Folder {
     fn list(&self, patterns: &[ObjectPattern], watch: &Watch) -> Result<Listing> {
         let listing = Listing::default();
-        let mut walk =
-            Walk { root: &self.root, patterns, watch, listing, links: 0, odd: 0, deep: 0 };
+        let mut walk = Walk { root: &self.root, patterns, watch, listing, links: 0, odd: 0, deep: 0 };
         walk.folder(&self.dir, &mut Vec::new())?;
         let Walk { mut listing, links, odd, deep, .. } = walk;
         for (count, what) in [

@@ -13,16 +13,36 @@ use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
 /// Names of packed files end like this.
-const PACKED: &[&str] = &[
-    ".gz", ".gzip", ".zst", ".zstd", ".xz", ".bz2", ".lz4", ".br", ".zip", ".age", ".gpg", ".enc",
-];
+const PACKED: &[&str] =
+    &[".gz", ".gzip", ".zst", ".zstd", ".xz", ".bz2", ".lz4", ".br", ".zip", ".age", ".gpg", ".enc"];
 /// Names of dumps end like this, before an end of [`PACKED`].
 const DUMPS: &[&str] = &[
-    ".sql", ".dump", ".pgdump", ".pg_dump", ".pgc", ".dmp", ".xb", ".xbstream", ".mysqldump", ".archive",
-    ".bak", ".backup", ".tar", ".tgz", ".txz", ".tzst", ".rdb", ".ldif", ".bson", ".db", ".sqlite", ".sqlite3",
+    ".sql",
+    ".dump",
+    ".pgdump",
+    ".pg_dump",
+    ".pgc",
+    ".dmp",
+    ".xb",
+    ".xbstream",
+    ".mysqldump",
+    ".archive",
+    ".bak",
+    ".backup",
+    ".tar",
+    ".tgz",
+    ".txz",
+    ".tzst",
+    ".rdb",
+    ".ldif",
+    ".bson",
+    ".db",
+    ".sqlite",
+    ".sqlite3",
 ];
 /// What somebody is still writing, or gave up.
-const UNFINISHED: &[&str] = &[".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".incomplete"];
+const UNFINISHED: &[&str] =
+    &[".part", ".partial", ".tmp", ".temp", ".filepart", ".crdownload", ".incomplete"];
 /// What the series of etcd snapshots is called that lie in no folder.
 const ETCD: &str = "etcd-snapshot";
 
@@ -125,7 +145,8 @@ fn take_time(name: &str) -> (String, Option<Timestamp>) {
         let (Some(before), Some(after)) = (name.get(..start), name.get(start + length..)) else { continue };
         let trim = |text: &str| text.trim_matches(['-', '_', '.', ' ', '@', '+']).to_owned();
         let (before, after) = (trim(before), trim(after));
-        let joined = if before.is_empty() || after.is_empty() { before + &after } else { before + "-" + &after };
+        let joined =
+            if before.is_empty() || after.is_empty() { before + &after } else { before + "-" + &after };
         return (joined, Some(time));
     }
     (name.to_owned(), None)

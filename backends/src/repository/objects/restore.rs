@@ -115,8 +115,7 @@ fn companion<'s>(key: &Key<'_>, source: &'s dyn Source) -> Result<Option<Compani
     if !name.contains("snapshot") && !name.contains("on-demand") {
         return Ok(None);
     }
-    let parts: Vec<String> =
-        folders.iter().copied().chain([COMPANIONS, *name]).map(str::to_owned).collect();
+    let parts: Vec<String> = folders.iter().copied().chain([COMPANIONS, *name]).map(str::to_owned).collect();
     let found = source.open(&parts.join("/"))?;
     Ok(found.filter(|content| content.facts().size <= COMPANION_BYTES_MAX).map(|content| (parts, content)))
 }

@@ -72,7 +72,8 @@ fn by_schedule(
     if missed.len() > NAMED_MAX {
         named.push(format!("{} more", missed.len() - NAMED_MAX));
     }
-    (!missed.is_empty()).then(|| (format!("a dump of each run of `{cron}`"), format!("none of {}", named.join(", "))))
+    (!missed.is_empty())
+        .then(|| (format!("a dump of each run of `{cron}`"), format!("none of {}", named.join(", "))))
 }
 
 fn by_habit(times: &[(Timestamp, Timestamp)]) -> Option<(String, String)> {
@@ -82,8 +83,12 @@ fn by_habit(times: &[(Timestamp, Timestamp)]) -> Option<(String, String)> {
         made.windows(2).filter_map(|w| Some((*w.get(1)?, *w.first()?))).take(JUDGED + OTHERS_MAX).collect();
     let interval = |(old, new): &(Timestamp, Timestamp)| new.duration_since(*old);
     pairs.iter().enumerate().take(JUDGED).find_map(|(at, pair)| {
-        let mut others: Vec<_> =
-            pairs.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, pair)| interval(pair)).collect();
+        let mut others: Vec<_> = pairs
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != at)
+            .map(|(_, pair)| interval(pair))
+            .collect();
         others.sort_unstable();
         let usual = others.get(others.len() / 2).copied().filter(|usual| *usual >= INTERVAL_MIN)?;
         let regular = |i: &SignedDuration| (*i - usual).abs() <= usual / 7;
@@ -115,8 +120,10 @@ mod tests {
     }
 
     fn told(days: &[i64], schedule: Option<&str>, now: &str) -> Vec<String> {
-        let schedules: Vec<_> =
-            schedule.map(|cron| ("wiki".to_owned(), cron.parse().unwrap(), TimeZone::UTC)).into_iter().collect();
+        let schedules: Vec<_> = schedule
+            .map(|cron| ("wiki".to_owned(), cron.parse().unwrap(), TimeZone::UTC))
+            .into_iter()
+            .collect();
         let findings = gaps(&series(days), &schedules, now.parse().unwrap());
         findings.into_iter().map(|f| format!("{}: {}", f.location, f.seen)).collect()
     }
@@ -125,8 +132,14 @@ mod tests {
 
     #[test]
     fn a_run_without_a_dump_is_named() {
-        assert_eq!(told(&[7, 8, 9, 11], DAILY, "2026-02-11T12:00:00Z"), ["wiki: none of 2026-02-10T03:00:00Z"]);
-        assert_eq!(told(&[7, 8, 9, 10], DAILY, "2026-02-11T12:00:00Z"), ["wiki: none of 2026-02-11T03:00:00Z"]);
+        assert_eq!(
+            told(&[7, 8, 9, 11], DAILY, "2026-02-11T12:00:00Z"),
+            ["wiki: none of 2026-02-10T03:00:00Z"]
+        );
+        assert_eq!(
+            told(&[7, 8, 9, 10], DAILY, "2026-02-11T12:00:00Z"),
+            ["wiki: none of 2026-02-11T03:00:00Z"]
+        );
         assert_eq!(
             told(&[1], DAILY, "2026-02-06T12:00:00Z"),
             ["wiki: none of 2026-02-02T03:00:00Z, 2026-02-03T03:00:00Z, 2026-02-04T03:00:00Z, 2 more"]

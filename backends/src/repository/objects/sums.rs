@@ -59,7 +59,10 @@ impl Sums {
                 Sum::Md5(expected) => ("MD5", expected, md5.clone()?),
             };
             (expected != seen).then(|| {
-                (format!("content with the {name} {expected} that the server keeps"), format!("{name} {seen}"))
+                (
+                    format!("content with the {name} {expected} that the server keeps"),
+                    format!("{name} {seen}"),
+                )
             })
         })
     }

@@ -68,7 +68,13 @@ impl Writer {
     }
 
     /// Writes `content` at `offset`; pages of zeros stay holes.
-    pub(in crate::repository) fn write(&self, file: &OwnedFd, path: &[u8], offset: u64, content: &[u8]) -> Result<()> {
+    pub(in crate::repository) fn write(
+        &self,
+        file: &OwnedFd,
+        path: &[u8],
+        offset: u64,
+        content: &[u8],
+    ) -> Result<()> {
         let mut at = 0;
         while at < content.len() {
             let run = run_of_data(&content[at..]);
@@ -109,7 +115,12 @@ impl Writer {
 
     /// Gives a file its length and metadata, and closes it. Without a length it ends where its content
     /// does: a size that the content does not bear out is not believed.
-    pub(in crate::repository) fn settle_file(&self, file: OwnedFd, entry: &Entry, length: Option<u64>) -> Result<()> {
+    pub(in crate::repository) fn settle_file(
+        &self,
+        file: OwnedFd,
+        entry: &Entry,
+        length: Option<u64>,
+    ) -> Result<()> {
         if let Some(length) = length {
             fs::ftruncate(&file, length).map_err(|e| scratch("set the length of", &entry.path, e))?;
         }

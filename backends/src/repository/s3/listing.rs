@@ -76,7 +76,11 @@ impl Bucket {
         }
     }
 
-    pub(super) async fn page(&self, prefix: &str, token: Option<String>) -> Result<ListObjectsV2Output, Fault> {
+    pub(super) async fn page(
+        &self,
+        prefix: &str,
+        token: Option<String>,
+    ) -> Result<ListObjectsV2Output, Fault> {
         let list = self.client.list_objects_v2().bucket(&*self.name).prefix(prefix);
         let page = list.set_continuation_token(token).send().await;
         page.map_err(|error| error::fault(&error, &self.name))

@@ -132,7 +132,8 @@ impl ReadBackend for S3 {
 
     fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
         let (bucket, key) = (self.bucket.clone(), self.bucket.key(tpe, id));
-        let read = self.runtime.run(bucket.limit(OBJECT_MAX), async move { bucket.read(&key, None, None).await });
+        let read =
+            self.runtime.run(bucket.limit(OBJECT_MAX), async move { bucket.read(&key, None, None).await });
         or_rustic(read, || self.attempted("read", tpe, id))
     }
 
@@ -142,7 +143,9 @@ impl ReadBackend for S3 {
         }
         let (bucket, key) = (self.bucket.clone(), self.bucket.key(tpe, id));
         let limit = bucket.limit(length.into());
-        let read = self.runtime.run(limit, async move { bucket.read(&key, Some((offset.into(), length)), None).await });
+        let read = self
+            .runtime
+            .run(limit, async move { bucket.read(&key, Some((offset.into(), length)), None).await });
         or_rustic(read, || self.attempted("read", tpe, id))
     }
 

@@ -187,7 +187,11 @@ fn step<'k>(
     let mut go = |length: usize, caught: Caught<'k>| step(tokens, at + 1, text, from + length, caught, dead);
     let found = match token {
         Token::Literal(literal) => {
-            if rest.starts_with(literal.as_str()) { go(literal.len(), caught) } else { None }
+            if rest.starts_with(literal.as_str()) {
+                go(literal.len(), caught)
+            } else {
+                None
+            }
         }
         Token::Time { format, width } => rest.get(..*width).and_then(|taken| {
             // A number that goes on is another number.
@@ -200,7 +204,8 @@ fn step<'k>(
         }),
         Token::Unix => {
             let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let seconds = rest.get(..digits).filter(|_| (9..=11).contains(&digits)).and_then(|d| d.parse().ok());
+            let seconds =
+                rest.get(..digits).filter(|_| (9..=11).contains(&digits)).and_then(|d| d.parse().ok());
             seconds.and_then(|seconds| go(digits, Caught { unix: Some(seconds), ..caught }))
         }
         Token::Any | Token::Name | Token::Namespace => {
@@ -250,7 +255,9 @@ impl FromStr for ObjectPattern {
         // A time zone may hold a slash, so placeholders are found before folders.
         for part in split_outside_braces(pattern)? {
             if part.is_empty() || matches!(part, "." | "..") {
-                return Err("each part between slashes must be a name; the location is put in front".to_owned());
+                return Err(
+                    "each part between slashes must be a name; the location is put in front".to_owned()
+                );
             }
             parts.push(tokens(part, &mut zone)?);
         }
@@ -370,7 +377,8 @@ fn width(format: &str) -> Result<usize, String> {
 /// What the parts cannot tell one by one.
 fn check(parts: &[Vec<Token>]) -> Result<(), String> {
     let all = || parts.iter().flatten();
-    for (token, word) in [(Token::Name, "{name}"), (Token::Namespace, "{namespace}"), (Token::Unix, "{unix}")] {
+    for (token, word) in [(Token::Name, "{name}"), (Token::Namespace, "{namespace}"), (Token::Unix, "{unix}")]
+    {
         if parts.iter().any(|part| part.iter().filter(|t| **t == token).count() > 1) {
             return Err(format!("{word} twice within one name"));
         }
@@ -407,7 +415,8 @@ fn stem(parts: &[Vec<Token>]) -> String {
     let whole = |part: &&Vec<Token>| part.len() == 1;
     let file = parts.last().and_then(literal);
     let folders = parts.get(..parts.len().saturating_sub(1)).unwrap_or_default();
-    file.or_else(|| folders.iter().rev().filter(whole).find_map(literal)).unwrap_or_else(|| "objects".to_owned())
+    file.or_else(|| folders.iter().rev().filter(whole).find_map(literal))
+        .unwrap_or_else(|| "objects".to_owned())
 }
 
 #[cfg(test)]
@@ -461,7 +470,10 @@ mod tests {
             told("etcd-snapshot", "", "2026-02-11T16:00:00Z")
         );
         assert_eq!(read("{namespace}.sql", "wiki.sql"), told("wiki", "wiki", ""));
-        assert_eq!(read("dumps/{unix}.sql", "dumps/1770825600.sql"), told("dumps", "", "2026-02-11T16:00:00Z"));
+        assert_eq!(
+            read("dumps/{unix}.sql", "dumps/1770825600.sql"),
+            told("dumps", "", "2026-02-11T16:00:00Z")
+        );
     }
 
     #[test]

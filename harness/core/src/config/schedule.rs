@@ -6,9 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::parser::{CronParser, Seconds, Year};
-use jiff::{SignedDuration, Timestamp};
 use jiff::civil::{Date, DateTime, date};
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 

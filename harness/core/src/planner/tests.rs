@@ -76,7 +76,7 @@ fn tags(tags: &[&str]) -> Filter {
 
 fn config(targets: &str) -> Config {
     let text = format!(
-        "version: 1\ncopies:\n  - {{name: primary, repository: /srv/a}}\n  - {{name: mirror, repository: /srv/b, role: mirror}}\n  - {{name: etcd, kind: etcd, repository: s3 bucket}}\ntargets: [{targets}]\n"
+        "version: 1\ncopies:\n  - {{name: primary, repository: /srv/a}}\n  - {{name: mirror, repository: /srv/b, role: mirror}}\n  - {{name: velero, kind: velero, repository: s3 bucket}}\ntargets: [{targets}]\n"
     );
     config::load(&text, "test").unwrap_or_else(|p| panic!("{p}")).config
 }
@@ -124,7 +124,7 @@ fn without_a_config_every_series_of_every_copy_is_drilled() {
 #[test]
 fn with_a_config_targets_come_first_and_nothing_is_left_out() {
     let config = config(
-        "{name: db, tag: mariadb, objectives: {rpo: 3h}, paths: [/backup/mariadb], expect: {canary: required, paths: [/x]}, probes: {freshness: {future_max: 1h}}}, {name: emby, tag: emby}, {name: etcd-daily, kind: etcd}",
+        "{name: db, tag: mariadb, objectives: {rpo: 3h}, paths: [/backup/mariadb], expect: {canary: required, paths: [/x]}, probes: {freshness: {future_max: 1h}}}, {name: emby, tag: emby}, {name: velero-daily, kind: velero}",
     );
     let fleet = fleet();
     let plan = plan(Some(&config), &[view("primary", Some(&fleet))], &request()).unwrap();
@@ -138,7 +138,7 @@ fn with_a_config_targets_come_first_and_nothing_is_left_out() {
             "primary::node01:/backup/etc::latest = cccc1",
             "mirror::db::latest = unknown",
             "mirror::emby::latest = unknown",
-            "etcd::etcd-daily::latest = unknown",
+            "velero::velero-daily::latest = unknown",
         ]
     );
     let drill = &plan.drills[0];
@@ -148,7 +148,7 @@ fn with_a_config_targets_come_first_and_nothing_is_left_out() {
     assert_eq!(drill.expectations.paths, ["/x", "/backup/mariadb"]);
     assert_eq!(drill.objectives.rpo.unwrap().to_string(), "3h");
     assert_eq!(drill.probes.freshness.future_max.to_string(), "1h");
-    assert!(config.copies[2].refusal().unwrap().chain().contains("cannot drill etcd backups yet"));
+    assert!(config.copies[2].refusal().unwrap().chain().contains("cannot drill velero backups yet"));
     assert!(config.copies[0].refusal().is_none());
 }
 
@@ -174,10 +174,10 @@ fn evidence(events: Vec<Event>) -> Evidence {
 
 #[test]
 fn what_this_version_cannot_drill_is_inconclusive_and_says_why() {
-    let config = config("{name: etcd-daily, kind: etcd}");
-    let request = with(Filter { targets: vec!["etcd-daily".to_owned()], ..Filter::default() });
+    let config = config("{name: velero-daily, kind: velero}");
+    let request = with(Filter { targets: vec!["velero-daily".to_owned()], ..Filter::default() });
     let plan = plan(Some(&config), &[], &request).unwrap();
-    assert_eq!(told(&plan), ["etcd::etcd-daily::latest = unknown"]);
+    assert_eq!(told(&plan), ["velero::velero-daily::latest = unknown"]);
     let judgement = judge(&evidence(vec![
         Event::RunStarted {
             run: "r".to_owned(),
@@ -185,13 +185,13 @@ fn what_this_version_cannot_drill_is_inconclusive_and_says_why() {
             command: "c".to_owned(),
             plan: Box::new(plan),
         },
-        Event::CopyError { copy: CopyName("etcd".to_owned()), error: config.copies[2].refusal().unwrap() },
+        Event::CopyError { copy: CopyName("velero".to_owned()), error: config.copies[2].refusal().unwrap() },
         Event::RunFinished { seconds: 1.0 },
     ]))
     .unwrap();
     assert_eq!(judgement.verdict, Verdict::Inconclusive);
     assert_eq!(judgement.drills[0].verdict, Verdict::Inconclusive);
-    insta::assert_snapshot!(judgement.drills[0].reasons[0].text, @"the copy etcd could not be read: failed to drill the copy etcd: this version cannot drill etcd backups yet (it stays inconclusive until a later version can)");
+    insta::assert_snapshot!(judgement.drills[0].reasons[0].text, @"the copy velero could not be read: failed to drill the copy velero: this version cannot drill velero backups yet (it stays inconclusive until a later version can)");
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn filters_leave_out_what_does_not_match() {
     let host = with(Filter { hosts: vec!["mariadb".to_owned()], ..Filter::default() });
     assert_eq!(bare(&host, &fleet), ["primary::mariadb::latest = bbbb1", "primary::nightly::latest = bbbb1"]);
     let config =
-        config("{name: db, tag: mariadb}, {name: g, tag: grafana, host: grafana}, {name: e, kind: etcd}");
+        config("{name: db, tag: mariadb}, {name: g, tag: grafana, host: grafana}, {name: e, kind: velero}");
     let copies = [view("primary", Some(&fleet)), view("mirror", None)];
     let told = |filter| told(&plan(Some(&config), &copies, &with(filter)).unwrap());
     let target = Filter { targets: vec!["db".to_owned()], ..Filter::default() };
@@ -288,7 +288,7 @@ fn filters_leave_out_what_does_not_match() {
             "primary::g::latest = aaaa2",
             "mirror::db::latest = unknown",
             "mirror::g::latest = unknown",
-            "etcd::e::latest = unknown",
+            "velero::e::latest = unknown",
         ]
     );
     assert_eq!(told(tags(&["nightly"])), ["primary::nightly::latest = bbbb1"]);
@@ -452,7 +452,7 @@ proptest! {
         first in any_inventory(), second in prop::option::of(any_inventory()), seed: u64,
         configured: bool, all: bool,
     ) {
-        let config = config("{name: a, tag: b}, {name: x, host: h, paths: [/q, /p]}, {name: y, tag: nowhere, host: [h, i]}, {name: e, kind: etcd}");
+        let config = config("{name: a, tag: b}, {name: x, host: h, paths: [/q, /p]}, {name: y, tag: nowhere, host: [h, i]}, {name: e, kind: velero}");
         let config = configured.then_some(&config);
         let copies = [view("primary", Some(&first)), view("mirror", second.as_ref())];
         let filter = Filter { all_snapshots: all, ..Filter::default() };

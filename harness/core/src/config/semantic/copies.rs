@@ -46,7 +46,11 @@ pub(super) fn check(check: &mut Check<'_, '_>) {
                 options(check, &copy, scheme, text);
                 if scheme == Scheme::Rest && kind != Some(BackupKind::Restic) {
                     let help = "it can be a path or `s3:URL/bucket/prefix`";
-                    check.error(&repository, "a rest-server holds restic repositories, not plain objects", help);
+                    check.error(
+                        &repository,
+                        "a rest-server holds restic repositories, not plain objects",
+                        help,
+                    );
                 }
             }
         }
@@ -246,7 +250,11 @@ fn objects(check: &mut Check<'_, '_>, copy: &str) {
     if let Some((at, _)) = patterns.first()
         && !some
     {
-        check.error(at, "all patterns leave something out, and none says what is drilled", "add one that does");
+        check.error(
+            at,
+            "all patterns leave something out, and none says what is drilled",
+            "add one that does",
+        );
     }
 }
 
