@@ -111,13 +111,14 @@ pub(crate) fn points(judgement: &Judgement) -> Vec<(Standing, String)> {
     }
     for copy in &judgement.copies {
         let name = text::brief(&copy.name.0, 80);
-        match copy.verdict {
-            Verdict::Failed => points.push((Standing::Failed, format!("the copy {name} is DAMAGED"))),
-            Verdict::Inconclusive => {
-                points.push((Standing::Inconclusive, format!("the copy {name} could not be read")));
-            }
-            Verdict::Verified => {}
-        }
+        let standing = copy_standing(copy);
+        let point = match standing {
+            Standing::Failed => format!("the copy {name} is DAMAGED"),
+            Standing::Inconclusive => format!("the copy {name} could not be read"),
+            Standing::ObjectiveMissed => format!("the copy {name} missed an objective"),
+            Standing::Verified => continue,
+        };
+        points.push((standing, point));
     }
     points
 }
@@ -217,6 +218,17 @@ pub(crate) fn troubles(drill: &DrillJudgement) -> Vec<Trouble> {
     troubles.extend(missed.into_iter().flatten().map(|what| Trouble { what, detail: None }));
     troubles.extend(grouped(gaps));
     troubles
+}
+
+/// How a copy as a whole stands.
+pub(crate) fn copy_standing(copy: &CopyJudgement) -> Standing {
+    match copy.verdict {
+        Verdict::Failed => Standing::Failed,
+        Verdict::Inconclusive => Standing::Inconclusive,
+        // What is left are findings about objectives.
+        Verdict::Verified if !copy.findings.is_empty() => Standing::ObjectiveMissed,
+        Verdict::Verified => Standing::Verified,
+    }
 }
 
 /// What is wrong with a copy as a whole.

@@ -23,6 +23,8 @@ const REDRAW: Duration = Duration::from_millis(125);
 /// How often a log gets a sign of life.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Findings about copies that are told while the run goes on.
+/// Notes about one copy that are told.
+const COPY_NOTES_MAX: usize = 12;
 const COPY_FINDINGS_MAX: u32 = 20;
 /// Columns of a name beside its bar; the templates below say the same.
 const NAME_WIDTH: usize = 22;
@@ -195,7 +197,8 @@ impl State {
             Event::RunStarted { run, version, command, plan } => {
                 self.run_started(run, version, command, plan)
             }
-            Event::CopyOpened { copy, facts } => self.log(&format!(
+            Event::CopyOpened { copy, facts } => {
+                self.log(&format!(
                 "{} opened: {} in {}",
                 shown(&copy.0),
                 text::counted(
@@ -204,7 +207,11 @@ impl State {
                     "snapshots"
                 ),
                 text::span(facts.seconds)
-            )),
+            )); 
+                for note in facts.notes.iter().take(COPY_NOTES_MAX) {
+                    self.tell(&format!("{}: {}", shown(&copy.0), shown(note)));
+                }
+            }
             Event::CopyFinding { copy, finding } => {
                 self.copy_findings = self.copy_findings.saturating_add(1);
                 if self.copy_findings <= COPY_FINDINGS_MAX {

@@ -3,7 +3,7 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use firedrill_core::finding::RecoveryBasis;
-use firedrill_core::judge::{ControlState, DrillJudgement, Judgement, Objective, ObjectiveState};
+use firedrill_core::judge::{ControlState, CopyJudgement, DrillJudgement, Judgement, Objective, ObjectiveState};
 use firedrill_core::snapshot::CopyName;
 use firedrill_core::verdict::Verdict;
 
@@ -81,7 +81,9 @@ pub fn render_summary(judgement: &Judgement, width: usize, colour: bool) -> Stri
 }
 
 fn headline(judgement: &Judgement, width: usize, painter: Painter, out: &mut Vec<String>) {
-    let missed = judgement.drills.iter().any(DrillJudgement::objective_missed);
+    let late = |c: &CopyJudgement| story::copy_standing(c) == Standing::ObjectiveMissed;
+    let missed =
+        judgement.drills.iter().any(DrillJudgement::objective_missed) || judgement.copies.iter().any(late);
     let paint = match judgement.verdict {
         Verdict::Failed => Paint::Red,
         Verdict::Inconclusive => Paint::Yellow,
@@ -259,11 +261,11 @@ fn against(actual: Option<f64>, objective: &Objective, mark: &str) -> String {
 }
 
 fn reasons(judgement: &Judgement, width: usize, painter: Painter, out: &mut Vec<String>) {
-    for copy in judgement.copies.iter().filter(|c| c.verdict != Verdict::Verified) {
-        let standing = match copy.verdict {
-            Verdict::Failed => Standing::Failed,
-            _ => Standing::Inconclusive,
-        };
+    for copy in &judgement.copies {
+        let standing = story::copy_standing(copy);
+        if standing == Standing::Verified {
+            continue;
+        }
         let name = format!("the copy {}", text::brief(&copy.name.0, 80));
         explain(standing, &name, &story::copy_troubles(copy), width, painter, out);
     }

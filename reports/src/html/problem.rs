@@ -18,7 +18,7 @@ const FINDINGS_PER_PAGE: usize = 2_000;
 
 pub(super) fn problems(judgement: &Judgement, drills: &[&DrillJudgement]) -> Vec<Problem> {
     let mut room = FINDINGS_PER_PAGE;
-    let copies = judgement.copies.iter().filter(|c| c.verdict != Verdict::Verified);
+    let copies = judgement.copies.iter().filter(|c| story::copy_standing(c) != Standing::Verified);
     let mut problems: Vec<_> = copies.map(|copy| copy_problem(copy, &mut room)).collect();
     let bad = drills.iter().filter(|d| Standing::of(d) != Standing::Verified);
     problems.extend(bad.map(|drill| drill_problem(judgement, drill, &mut room)));

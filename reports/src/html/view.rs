@@ -264,23 +264,31 @@ fn run_tone(judgement: &Judgement) -> (Tone, &'static str) {
 }
 
 pub(super) fn copy_tone(copy: &CopyJudgement) -> (Tone, &'static str) {
-    match copy.verdict {
-        Verdict::Failed => (Tone::Bad, "damaged"),
-        Verdict::Inconclusive => (Tone::Doubt, "not read"),
-        Verdict::Verified => (Tone::Good, "readable"),
+    match story::copy_standing(copy) {
+        Standing::Failed => (Tone::Bad, "damaged"),
+        Standing::Inconclusive => (Tone::Doubt, "not read"),
+        missed @ Standing::ObjectiveMissed => (Tone::of(missed), "late"),
+        Standing::Verified => (Tone::Good, "readable"),
     }
 }
+
+/// Notes shown about one copy.
+const COPY_NOTES_MAX: usize = 12;
 
 fn copy_view(copy: &CopyJudgement) -> CopyView {
     let (tone, word) = copy_tone(copy);
     let facts = match &copy.facts {
-        Some(facts) => format!(
-            "{} version {}, {} snapshots, opened in {}",
-            text::brief(&facts.kind, 40),
-            facts.version,
-            text::count(facts.snapshots),
-            text::span(facts.seconds)
-        ),
+        Some(facts) => {
+            let opened = format!(
+                "{} version {}, {} snapshots, opened in {}",
+                text::brief(&facts.kind, 40),
+                facts.version,
+                text::count(facts.snapshots),
+                text::span(facts.seconds)
+            );
+            let notes = facts.notes.iter().take(COPY_NOTES_MAX).map(|note| text::brief(note, FIELD_MAX));
+            std::iter::once(opened).chain(notes).collect::<Vec<_>>().join("; ")
+        }
         None => "not opened".to_owned(),
     };
     let location = text::brief(&copy.location, FIELD_MAX);
