@@ -313,7 +313,9 @@ fn no_key_leaves_the_lease() {
     let objects = objects(place.to_str().unwrap(), BackupKind::ObjectDump, &[]);
     assert_eq!(inventory(&objects).snapshots.len(), 1);
     let long = "n".repeat(300);
-    for key in ["../secret", "x/../../secret", "link.sql", "out/secret", "/etc/hostname", "", "a\0b", &long, "."] {
+    for key in
+        ["../secret", "x/../../secret", "link.sql", "out/secret", "/etc/hostname", "", "a\0b", &long, "."]
+    {
         let result = restore(&objects, &snapshot(key), &work.path().join("lease"), None);
         assert!(result.is_err(), "{key:?}");
     }
@@ -373,6 +375,58 @@ fn content_is_held_against_the_checksum_of_the_server() {
     fs::remove_file(bucket.join("config")).unwrap();
     let gone = restore(&objects, &held.snapshots[0], &work.path().join("fourth"), None).unwrap_err();
     assert!(gone.chain().contains("not there any more"), "{}", gone.chain());
+}
+
+/// A bucket with one object in the archive, as Amazon would show it; `restore` is what its HEAD says of a thaw.
+fn archive_server(restore: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let Ok(mut socket) = socket else { continue };
+            let mut request = [0; 8192];
+            let Ok(length) = socket.read(&mut request) else { continue };
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let listing = "<ListBucketResult><IsTruncated>false</IsTruncated><Contents><Key>a/a-20260101-000000.sql.gz\
+                           </Key><LastModified>2026-01-01T00:00:10.000Z</LastModified><ETag>\"x\"</ETag><Size>5</Size>\
+                           <StorageClass>DEEP_ARCHIVE</StorageClass></Contents></ListBucketResult>";
+            let cold =
+                "<Error><Code>InvalidObjectState</Code><Message>The operation is not valid</Message></Error>";
+            let (status, header, body) = if request.starts_with("HEAD") {
+                ("200 OK", restore, "")
+            } else if request.contains("list-type") {
+                ("200 OK", "", listing)
+            } else {
+                ("403 Forbidden", "", cold)
+            };
+            let length = if request.starts_with("HEAD") { 5 } else { body.len() };
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nETag: \"x\"\r\n{header}Connection: close\r\n\r\n{body}"
+            );
+            let _ = socket.write_all(answer.as_bytes());
+        }
+    });
+    format!("s3:http://{address}/bucket")
+}
+
+#[test]
+fn an_archived_object_is_told_and_proves_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let cold = objects(&archive_server(""), BackupKind::ObjectDump, &[]);
+    let held = inventory(&cold);
+    let told: Vec<_> = held.findings.iter().map(|f| format!("{} {}", f.code, f.location)).collect();
+    assert_eq!(told, ["objects.archived a/a-20260101-000000.sql.gz"]);
+    assert!(held.findings[0].seen.contains("thawed"), "{}", held.findings[0].seen);
+    let error = restore(&cold, &held.snapshots[0], &work.path().join("lease"), None).unwrap_err();
+    assert!(error.chain().contains("thaw the object first"), "{}", error.chain());
+
+    let warm = archive_server(
+        "x-amz-restore: ongoing-request=\"false\", expiry-date=\"Fri, 21 Dec 2029 00:00:00 GMT\"\r\n",
+    );
+    assert!(inventory(&objects(&warm, BackupKind::ObjectDump, &[])).findings.is_empty());
+    let thawing = archive_server("x-amz-restore: ongoing-request=\"true\"\r\n");
+    let findings = inventory(&objects(&thawing, BackupKind::ObjectDump, &[])).findings;
+    assert!(findings[0].seen.contains("being thawed"));
 }
 
 /// Answers every request for an object of a thousand bytes with ten of them.

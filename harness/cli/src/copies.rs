@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use firedrill_backends::repository::location::{Access, Environment, Location, repository_address};
 use firedrill_backends::repository::objects::{ObjectSettings, Objects};
@@ -25,6 +26,9 @@ use crate::args::RepositoryArgs;
 
 /// Requests at a time to a repository that is not on a local disk.
 const REMOTE_WORKERS: usize = 6;
+
+/// How long a folder that is no repository is looked at.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// One copy, before anything was read from it.
 pub(crate) struct CopySpec {
@@ -53,6 +57,13 @@ pub(crate) fn from_arguments(args: &RepositoryArgs) -> Result<Vec<CopySpec>> {
     let address = repository_address(args.repository.as_deref(), args.repository_file.as_deref(), &env)?;
     let location = Location::parse(&address)?;
     let kind = args.kind.of_backup();
+    let given =
+        PasswordSource::resolve(args.password_file.as_deref(), args.password_command.as_deref(), &env);
+    let mut access = Access::from_environment(env);
+    access.ca_cert = args.cacert.clone().or(access.ca_cert);
+    access.region = args.region.clone();
+    access.path_style = args.path_style;
+    access.options = options(&args.options)?;
     let format = if kind.is_plain_objects() {
         Format::Objects(ObjectSettings { kind, patterns: args.objects.clone(), schedules: Vec::new() })
     } else if !args.objects.is_empty() {
@@ -60,19 +71,21 @@ pub(crate) fn from_arguments(args: &RepositoryArgs) -> Result<Vec<CopySpec>> {
             .because("its files are named by their content")
             .advise("add --kind object-dump, or leave out --objects"));
     } else {
-        let file = args.password_file.as_deref();
-        Format::Restic(PasswordSource::resolve(file, args.password_command.as_deref(), &env)?)
+        Format::Restic(given.map_err(|error| needless(error, &location, &access))?)
     };
-    let mut access = Access::from_environment(env);
-    access.ca_cert = args.cacert.clone().or(access.ca_cert);
-    access.region = args.region.clone();
-    access.path_style = args.path_style;
-    access.options = options(&args.options)?;
     Ok(vec![CopySpec {
         name: CopyName("primary".to_owned()),
         location: location.redacted(),
         open: Ok(Opening { location, access, format, canary_key: None }),
     }])
+}
+
+/// A password that is missing is beside the point where there is no repository, but dumps.
+fn needless(error: Error, location: &Location, access: &Access) -> Error {
+    let Location::Local(_) = location else { return error };
+    let Some(other) = location.open(access).err() else { return error };
+    let told = or_objects(other.clone(), location, access.clone(), &Watch::unlimited());
+    if told == other { error } else { told }
 }
 
 fn options(pairs: &[String]) -> Result<BTreeMap<String, String>> {
@@ -241,7 +254,7 @@ pub(crate) async fn open(specs: Vec<CopySpec>, watch: &Watch) -> BTreeMap<CopyNa
         };
         let stopped = async {
             while !watch.stopped() {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
         let result = tokio::select! {
@@ -299,10 +312,12 @@ fn or_objects(error: Error, location: &Location, access: Access, watch: &Watch) 
     if error.kind != ErrorKind::NoRepository || !matches!(location, Location::Local(_)) {
         return error;
     }
+    // A hint is not worth a long wait.
+    let watch = watch.within(Some(LOOK));
     let found = [BackupKind::ObjectDump, BackupKind::Etcd].into_iter().find_map(|kind| {
         let settings = ObjectSettings { kind, ..ObjectSettings::default() };
         let objects = Objects::open(location.clone(), &access, settings, Arc::new(SystemClock)).ok()?;
-        let count = objects.snapshots(watch).ok()?.snapshots.len();
+        let count = objects.snapshots(&watch).ok()?.snapshots.len();
         (count > 0).then_some((kind, count))
     });
     let Some((kind, count)) = found else { return error };

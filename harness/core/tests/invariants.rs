@@ -310,6 +310,16 @@ fn an_empty_plan_selected_nothing_and_proves_nothing() {
 }
 
 #[test]
+fn a_missed_objective_of_a_copy_is_told_and_fails_nothing() {
+    let (plan, mut events) = green();
+    let finding = Finding::objective("objects.gap", "grafana", "a dump each day", "none");
+    events.push(Event::CopyFinding { copy: CopyName("primary".to_owned()), finding });
+    let judgement = judged(run_of(&plan, events));
+    assert_eq!((judgement.verdict, judgement.exit), (Verdict::Verified, Exit::ObjectiveMissed));
+    assert_eq!(judgement.copies[0].findings.len(), 1);
+}
+
+#[test]
 fn damage_of_a_copy_fails_the_run_though_its_drills_are_verified() {
     let (plan, mut events) = green();
     let finding = Finding::damage("repository.index", "index/ab", "a", "b");

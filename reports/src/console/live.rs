@@ -199,15 +199,15 @@ impl State {
             }
             Event::CopyOpened { copy, facts } => {
                 self.log(&format!(
-                "{} opened: {} in {}",
-                shown(&copy.0),
-                text::counted(
-                    usize::try_from(facts.snapshots).unwrap_or(usize::MAX),
-                    "snapshot",
-                    "snapshots"
-                ),
-                text::span(facts.seconds)
-            )); 
+                    "{} opened: {} in {}",
+                    shown(&copy.0),
+                    text::counted(
+                        usize::try_from(facts.snapshots).unwrap_or(usize::MAX),
+                        "snapshot",
+                        "snapshots"
+                    ),
+                    text::span(facts.seconds)
+                ));
                 for note in facts.notes.iter().take(COPY_NOTES_MAX) {
                     self.tell(&format!("{}: {}", shown(&copy.0), shown(note)));
                 }

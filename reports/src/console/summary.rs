@@ -3,7 +3,9 @@
 
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 use firedrill_core::finding::RecoveryBasis;
-use firedrill_core::judge::{ControlState, CopyJudgement, DrillJudgement, Judgement, Objective, ObjectiveState};
+use firedrill_core::judge::{
+    ControlState, CopyJudgement, DrillJudgement, Judgement, Objective, ObjectiveState,
+};
 use firedrill_core::snapshot::CopyName;
 use firedrill_core::verdict::Verdict;
 

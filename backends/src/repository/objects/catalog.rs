@@ -34,6 +34,8 @@ pub(super) struct Catalog {
     /// Keys of the newest objects of series where that lies in an archive.
     pub(super) archived: Vec<String>,
     pub(super) times: Times,
+    /// Whether something that fits nothing may be a backup all the same.
+    pub(super) doubtful: bool,
 }
 
 /// Names of one kind, counted.
@@ -72,6 +74,8 @@ struct Sorting {
     late: Tally,
     future: Tally,
     archived: Tally,
+    /// Something that fits no pattern has the name of a dump.
+    doubtful: bool,
     /// Folders that patterns reach: dumps in them that fit and that do not.
     folders: BTreeMap<String, (u64, Tally)>,
 }
@@ -102,6 +106,8 @@ impl Catalog {
         let newest = newest.values().filter_map(|(_, at)| listing.objects.get(*at));
         catalog.archived = newest.filter(|o| o.archive.is_some()).map(|o| o.key.clone()).collect();
         catalog.findings = sorting.forgotten();
+        // Without patterns nobody knows what else may be a backup.
+        catalog.doubtful = sorting.doubtful || settings.patterns.is_empty() && sorting.unmatched.count > 0;
         catalog.notes = listing.notes;
         catalog.notes.extend(sorting.notes(settings.patterns.is_empty()));
         catalog
@@ -137,6 +143,12 @@ impl Sorting {
                     self.left_out.add(key);
                     return Sorted::Other;
                 }
+                // `*` at the end of a pattern means other endings than these.
+                Some((pattern, _))
+                    if names::is_unfinished(name) && !names::is_unfinished(pattern.as_str()) =>
+                {
+                    None
+                }
                 found => found.map(|(_, name)| name),
             }
         };
@@ -149,6 +161,7 @@ impl Sorting {
         let Some(read) = read else {
             if !folders.contains(&".metadata") {
                 self.unmatched.add(key);
+                self.doubtful |= names::looks_like_dump(name);
             }
             return Sorted::Other;
         };
@@ -321,6 +334,22 @@ mod tests {
             ]
         );
         assert!(catalog.findings.is_empty(), "{:?}", catalog.findings);
+    }
+
+    #[test]
+    fn a_star_does_not_mean_unfinished() {
+        let objects =
+            || vec![object("a-20260211.sql.part", STORED, 9), object("a-20260211.sql.gz", STORED, 9)];
+        assert_eq!(catalog(&["{name}-{time:%Y%m%d}.sql*"], objects()).snapshots.len(), 1);
+        assert_eq!(catalog(&["{name}-{time:%Y%m%d}.sql.part"], objects()).snapshots.len(), 1);
+    }
+
+    #[test]
+    fn only_what_may_be_a_backup_is_doubtful() {
+        let doubtful =
+            |patterns: &[&str], key: &str| catalog(patterns, vec![object(key, STORED, 9)]).doubtful;
+        assert!(doubtful(&[DUMPS], "wiki_20260211.sql.gz") && !doubtful(&[DUMPS], "README.md"));
+        assert!(doubtful(&[], "README.md"));
     }
 
     #[test]

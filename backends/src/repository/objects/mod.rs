@@ -134,10 +134,9 @@ impl Repository for Objects {
     fn snapshots(&self, watch: &Watch) -> Result<Inventory> {
         let start = Instant::now();
         let listing = self.source.list(&self.settings.patterns, watch)?;
-        let found = listing.objects.len();
         let now = self.clock.now();
         let catalog = catalog::Catalog::of(listing, &self.settings, now);
-        if catalog.snapshots.is_empty() && found > 0 {
+        if catalog.snapshots.is_empty() && catalog.doubtful {
             return Err(self.nothing_fits(&catalog));
         }
         let mut findings = catalog.findings;
@@ -170,7 +169,7 @@ impl Repository for Objects {
 }
 
 impl Objects {
-    /// Objects without a single backup among them: the pattern is wrong, or the place is.
+    /// Objects that may be backups, and none that is known to be one: the pattern is wrong, or the place is.
     fn nothing_fits(&self, catalog: &catalog::Catalog) -> Error {
         let error = Error::new(ErrorKind::Usage, format!("find backups in {}", self.location));
         let told = catalog.notes.iter().fold(error, |error, note| error.because(note.clone()));

@@ -76,7 +76,7 @@ pub(super) fn read(kind: BackupKind, key: &[&str]) -> Option<ObjectName> {
         }
         if folders.is_empty() { ETCD.to_owned() } else { folders.join("/") }
     } else {
-        if !dump && !(packed && time.is_some()) {
+        if !(dump || packed && time.is_some()) {
             return None;
         }
         match folders.last() {

@@ -235,6 +235,24 @@ impl JsonSchema for Timezone {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn the_newest_moments_of_a_schedule_are_told() {
+        let told = |cron: &str, zone: &str, from: &str, to: &str| {
+            let zone = jiff::tz::TimeZone::get(zone).unwrap();
+            let cron: Cron = cron.parse().unwrap();
+            let moments = cron.occurrences(&zone, from.parse().unwrap(), to.parse().unwrap(), 2);
+            moments.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        let days = ("2026-02-01T00:00:00Z", "2026-02-04T03:00:00Z");
+        assert_eq!(told("0 3 * * *", "UTC", days.0, days.1), "2026-02-03T03:00:00Z 2026-02-04T03:00:00Z");
+        assert_eq!(
+            told("0 3 * * *", "Europe/Zurich", days.0, days.1),
+            "2026-02-03T02:00:00Z 2026-02-04T02:00:00Z"
+        );
+        assert_eq!(told("0 3 * * SUN", "UTC", days.0, days.1), "2026-02-01T03:00:00Z");
+        assert_eq!(told("0 3 * * *", "UTC", days.1, days.0), "");
+    }
+
     use super::{Cron, Timezone};
 
     fn hours(cron: &str) -> f64 {

@@ -300,6 +300,21 @@ fn mistakes_of_meaning_in_copies() {
             ),
             ("half of the credentials", copy("repository: rest:http://server/\noptions: {username_env: A}")),
             ("CA without TLS", copy("repository: rest:http://server/\nca_cert: /ca.pem")),
+            ("patterns for restic", copy("repository: /srv\nobjects: \"{name}.sql\"")),
+            (
+                "patterns that are none",
+                copy(
+                    "repository: /srv\nkind: object_dump\nobjects: [\"{nam}.sql\", \"{time:%H%M}.sql\", \"/{name}\"]",
+                ),
+            ),
+            (
+                "patterns that only leave out",
+                copy("repository: /srv\nkind: object_dump\nobjects: [\"!{name}.sql\"]"),
+            ),
+            (
+                "plain objects on a rest-server, with a password",
+                copy("repository: rest:http://server/\nkind: etcd\npassword_env: A"),
+            ),
         ]),
     );
 }
