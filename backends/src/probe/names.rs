@@ -135,8 +135,17 @@ fn names_a_dump(name: &[u8]) -> bool {
     let bare = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     DUMP_ENDS.iter().any(|end| bare.ends_with(end))
         || name.contains("etcd-snapshot")
+        || is_on_demand(name)
         || (name.contains("snapshot") && bare.ends_with(".db"))
         || (name.contains("dump") && (bare.len() < name.len() || bare.ends_with(".tar")))
+}
+
+/// `on-demand-NODE-1770825600`, with or without `.zip`: a snapshot of etcd that k3s took for somebody.
+fn is_on_demand(name: &str) -> bool {
+    let bare = name.strip_suffix(".zip").unwrap_or(name);
+    let seconds =
+        bare.strip_prefix("on-demand-").and_then(|rest| rest.rsplit_once('-')).map(|(_, last)| last);
+    seconds.is_some_and(|s| s.len() == 10 && s.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Whether the path is that of a database file or of a dump.

@@ -314,12 +314,13 @@ fn or_objects(error: Error, location: &Location, access: Access, watch: &Watch) 
     }
     // A hint is not worth a long wait.
     let watch = watch.within(Some(LOOK));
-    let found = [BackupKind::ObjectDump, BackupKind::Etcd].into_iter().find_map(|kind| {
+    let counted = [BackupKind::Etcd, BackupKind::ObjectDump].into_iter().filter_map(|kind| {
         let settings = ObjectSettings { kind, ..ObjectSettings::default() };
         let objects = Objects::open(location.clone(), &access, settings, Arc::new(SystemClock)).ok()?;
         let count = objects.snapshots(&watch).ok()?.snapshots.len();
         (count > 0).then_some((kind, count))
     });
+    let found = counted.max_by_key(|(_, count)| *count);
     let Some((kind, count)) = found else { return error };
     let (what, option) = match kind {
         BackupKind::Etcd => ("snapshots of etcd", "etcd"),

@@ -233,7 +233,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
 
     fn vanished_kind(&self, past: &Past<'a>, kind: &str) -> Option<Amount> {
         let had = *past.summary.kinds.get(kind)?;
-        if had.files == 0 || self.now.summary.kinds.contains_key(kind) {
+        if had.files == 0 || self.now.summary.kinds.contains_key(kind) || self.is_one_dump(past) {
             return None;
         }
         let whole = past.summary.total;
@@ -265,6 +265,19 @@ impl<'s, 'a> Shrink<'s, 'a> {
         (!elsewhere).then_some(had)
     }
 
+    /// Whether each state is one dump: the new one takes the place of the old one, whatever they are called.
+    /// Snapshots of etcd bear the name of the node that took them, for example.
+    fn is_one_dump(&self, past: &Past<'a>) -> bool {
+        let is_dump = |entry: &Entry| entry.size > 0 && names::is_dump(&entry.path);
+        let was_one = match &past.tree {
+            Some(tree) => tree.only_file().is_some_and(is_dump),
+            None => past.summary.total.files <= 2 && past.summary.dumps.len() == 1,
+        };
+        // Plain objects are named by no program; there the place says that it is a dump.
+        let by_place = self.subject.snapshot.program.is_empty();
+        was_one && self.now.only_file().is_some_and(|e| is_dump(e) || by_place && e.size > 0)
+    }
+
     /// Databases and dumps that vanished, and whatever made up much of everything and is empty now.
     fn notable(&self, examination: &mut Examination) {
         for path in self.keys(|s| s.notable.keys()) {
@@ -288,7 +301,7 @@ impl<'s, 'a> Shrink<'s, 'a> {
 
     fn vanished_database(&self, past: &Past<'a>, path: &str) -> bool {
         let there = past.tree.as_ref().unwrap_or(self.now);
-        if !there.is_database(path.as_bytes()) {
+        if !there.is_database(path.as_bytes()) || self.is_one_dump(past) {
             return false;
         }
         let form = names::loose(path);

@@ -97,6 +97,13 @@ impl<'a> View<'a> {
         (0, path)
     }
 
+    /// The one file that was backed up, if that is all; what is known about it may lie beside.
+    pub(super) fn only_file(&self) -> Option<&'a Entry> {
+        let mut bases = self.bases.iter();
+        let (Some(base), None) = (bases.next(), bases.next()) else { return None };
+        self.file(base).filter(|_| self.summary.total.files <= 2)
+    }
+
     /// Whether `path` is one of the backed-up paths or lies in one.
     pub(super) fn is_inside(&self, path: &[u8]) -> bool {
         self.bases.contains(path) || self.bases.contains(&[]) || self.relative(path).0 > 0

@@ -67,6 +67,42 @@ fn a_single_deleted_file() {
     }
 }
 
+/// Snapshots of etcd as plain objects: each is one file, named after the node that took it.
+fn snapshots_of_etcd(names: &[&str]) -> Fleet {
+    let mut fleet = Fleet::new("etcd-snapshot");
+    for (day, name) in (1..).zip(names) {
+        let mut tree = Tree::default();
+        let path = format!("etcd/{name}");
+        tree.write(&path, noise(day as u64, 200_000), at(day, 2.0));
+        let snapshot = fleet.backup(at(day, 2.0), &tree);
+        snapshot.paths = vec![path];
+        snapshot.program = String::new();
+    }
+    fleet
+}
+
+#[test]
+fn a_dump_takes_the_place_of_one_with_another_name() {
+    let names = [
+        "etcd-snapshot-alpha-1770825600",
+        "etcd-snapshot-beta-1770912000",
+        "on-demand-alpha-1770998400",
+        "etcd-snapshot-alpha-1771084800.zip",
+        "pre-upgrade-beta-1771171200",
+    ];
+    for count in 2..=names.len() {
+        let mut fleet = snapshots_of_etcd(&names[..count]);
+        assert_green(&fleet.examine(&ShapeProbe));
+        // The same against what an earlier drill has left.
+        let newest = fleet.snapshots.pop();
+        fleet.learn(&ShapeProbe, false);
+        fleet.snapshots.extend(newest);
+        assert_green(&fleet.examine(&ShapeProbe));
+        fleet.drill.probes.shape.history = 0;
+        assert_green(&fleet.examine(&ShapeProbe));
+    }
+}
+
 #[test]
 fn a_folder_that_somebody_removed() {
     stays_green(|tree, time| tree.remove("data/notes/year-2022", time));
