@@ -248,6 +248,29 @@ fn a_hole_in_a_series_is_a_missed_objective() {
     assert!(told(&output).contains("missed an objective"), "{}", told(&output));
 }
 
+#[test]
+fn a_run_of_the_schedule_that_left_no_dump_is_a_missed_objective() {
+    let work = tempfile::tempdir().unwrap();
+    let folder = work.path().join("dumps");
+    put_dumps(&folder.join("whole"), "whole", 0..4);
+    put_dumps(&folder.join("hole"), "hole", (0..4).filter(|day| *day != 1));
+    let when = made(0).strftime("%M %H * * *");
+    let target = |name: &str| format!("  - {{name: {name}, kind: object_dump, schedule: \"{when}\"}}\n");
+    let config = format!(
+        "version: 1\ncopies: [{{name: dumps, kind: object_dump, repository: {}}}]\ntargets:\n{}{}",
+        folder.display(),
+        target("whole"),
+        target("hole")
+    );
+    let file = work.path().join("firedrill.yaml");
+    fs::write(&file, config).unwrap();
+    let (output, judgement) = firedrill(work.path(), &["--config", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    let findings = judgement["copies"][0]["findings"].as_array().unwrap();
+    let told: Vec<_> = findings.iter().map(|f| (f["code"].as_str(), f["location"].as_str())).collect();
+    assert_eq!(told, [(Some("objects.gap"), Some("hole"))]);
+}
+
 fn access() -> Access {
     let env = Environment::default()
         .with("AWS_ACCESS_KEY_ID", KEY)
@@ -319,7 +342,7 @@ fn no_key_leaves_the_lease() {
         let result = restore(&objects, &snapshot(key), &work.path().join("lease"), None);
         assert!(result.is_err(), "{key:?}");
     }
-    assert_eq!(files_below(&work.path().join("lease")), [PathBuf::new(); 0]);
+    assert!(files_below(&work.path().join("lease")).is_empty());
     let too_much = restore(&objects, &snapshot("a.sql"), &work.path().join("lease"), Some(2)).unwrap_err();
     assert_eq!(too_much.kind, ErrorKind::Scratch);
 }

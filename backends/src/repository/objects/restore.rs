@@ -31,7 +31,7 @@ pub(super) fn listed(snapshot: &Snapshot) -> Result<Manifest> {
     Ok(manifest)
 }
 
-pub(super) fn restore(source: &dyn Source, order: &Order<'_>) -> Result<Restored> {
+pub(super) fn restore<'o>(source: &'o dyn Source, order: &'o Order<'_>) -> Result<Restored> {
     let start = Instant::now();
     let key = key(order.snapshot)?;
     order.watch.check()?;
@@ -45,6 +45,7 @@ pub(super) fn restore(source: &dyn Source, order: &Order<'_>) -> Result<Restored
     let locate = start.elapsed();
 
     let mut restore = Restore {
+        source,
         writer: Writer::new(order.lease.data(), order.bytes_max)?,
         order,
         manifest: Manifest::default(),
@@ -58,12 +59,13 @@ pub(super) fn restore(source: &dyn Source, order: &Order<'_>) -> Result<Restored
     // The time in the name is when the dump began; that it was stored later makes it no newer. What was
     // stored before that time is an old file under a new name.
     let time = content.facts().modified.map_or(order.snapshot.time, |m| m.min(order.snapshot.time));
-    restore.file(&key.path(), content.as_mut(), Some(time))?;
+    restore.file((key.whole, &key.path()), content.as_mut(), Some(time))?;
     let mut files = 1;
     if let Some((parts, mut content)) = companion {
         restore.folders(&parts)?;
         let modified = content.facts().modified;
-        restore.file(&parts.join("/"), content.as_mut(), modified)?;
+        let path = parts.join("/");
+        restore.file((&path, &path), content.as_mut(), modified)?;
         files += 1;
     }
     Ok(Restored {
@@ -122,6 +124,7 @@ fn companion<'s>(key: &Key<'_>, source: &'s dyn Source) -> Result<Option<Compani
 
 /// A restore under way.
 struct Restore<'o> {
+    source: &'o dyn Source,
     writer: Writer,
     order: &'o Order<'o>,
     manifest: Manifest,
@@ -143,7 +146,33 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn file(&mut self, path: &str, content: &mut dyn Content, time: Option<Timestamp>) -> Result<()> {
+    /// Makes sure that a checksum which does not fit is that of what is stored, and not of what a bad line
+    /// made of it.
+    fn read_again(&self, key: &str, seen: &str) -> Result<()> {
+        let mut content = self.source.open(key)?.ok_or_else(|| gone(key))?;
+        let mut sums = Sums::new(&content.facts().promised);
+        loop {
+            self.order.watch.check()?;
+            let piece = content.next()?;
+            if piece.is_empty() {
+                break;
+            }
+            sums.update(&piece);
+        }
+        match sums.broken() {
+            Some((_, again)) if again == seen => Ok(()),
+            _ => Err(Error::new(ErrorKind::Unavailable, format!("read {key}"))
+                .because("read twice, it was not the same")
+                .advise("the network or the server garbles data: use https, and look at both")),
+        }
+    }
+
+    fn file(
+        &mut self,
+        (key, path): (&str, &str),
+        content: &mut dyn Content,
+        time: Option<Timestamp>,
+    ) -> Result<()> {
         let facts = content.facts().clone();
         let open = self.writer.make_file(path.as_bytes())?;
         let mut sums = Sums::new(&facts.promised);
@@ -172,6 +201,7 @@ impl Restore<'_> {
                 .because(format!("{offset} of {} bytes came", facts.size)));
         }
         if let Some((expected, seen)) = sums.broken() {
+            self.read_again(key, &seen)?;
             self.findings.push(Finding::damage("objects.checksum", path, expected, seen));
         }
         self.manifest.push(file(path, offset, time), chunks);
