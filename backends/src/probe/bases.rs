@@ -54,6 +54,12 @@ impl Bases {
         self.places.contains_key(path)
     }
 
+    /// The only base, if there is one only.
+    pub(crate) fn only(&self) -> Option<&[u8]> {
+        let mut places = self.places.keys();
+        places.next().filter(|_| places.next().is_none()).map(Vec::as_slice)
+    }
+
     /// `path` with its lead: what leads to the innermost base above it, and on to where the usual places
     /// of a machine end.
     pub(crate) fn name<'p>(&self, path: &'p [u8]) -> Named<'p> {

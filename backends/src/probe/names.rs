@@ -135,7 +135,7 @@ fn names_a_dump(name: &[u8]) -> bool {
     let bare = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     DUMP_ENDS.iter().any(|end| bare.ends_with(end))
         || name.contains("etcd-snapshot")
-        || is_on_demand(name)
+        || is_on_demand(&name)
         || (name.contains("snapshot") && bare.ends_with(".db"))
         || (name.contains("dump") && (bare.len() < name.len() || bare.ends_with(".tar")))
 }

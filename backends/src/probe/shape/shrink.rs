@@ -268,9 +268,9 @@ impl<'s, 'a> Shrink<'s, 'a> {
     /// Whether each state is one dump: the new one takes the place of the old one, whatever they are called.
     /// Snapshots of etcd bear the name of the node that took them, for example.
     fn is_one_dump(&self, past: &Past<'a>) -> bool {
-        let is_dump = |entry: &Entry| entry.size > 0 && names::is_dump(&entry.path);
+        let is_dump = |entry: &Entry| entry.size > 0 && self.now.is_dump(&entry.path);
         let was_one = match &past.tree {
-            Some(tree) => tree.only_file().is_some_and(is_dump),
+            Some(tree) => tree.only_file().is_some_and(|e| e.size > 0 && tree.is_dump(&e.path)),
             None => past.summary.total.files <= 2 && past.summary.dumps.len() == 1,
         };
         // Plain objects are named by no program; there the place says that it is a dump.

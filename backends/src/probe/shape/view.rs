@@ -99,9 +99,7 @@ impl<'a> View<'a> {
 
     /// The one file that was backed up, if that is all; what is known about it may lie beside.
     pub(super) fn only_file(&self) -> Option<&'a Entry> {
-        let mut bases = self.bases.iter();
-        let (Some(base), None) = (bases.next(), bases.next()) else { return None };
-        self.file(base).filter(|_| self.summary.total.files <= 2)
+        self.file(self.bases.only()?).filter(|_| self.summary.total.files <= 2)
     }
 
     /// Whether `path` is one of the backed-up paths or lies in one.
@@ -129,6 +127,11 @@ impl<'a> View<'a> {
         self.files.iter().copied()
     }
 
+    /// Whether `path` is that of a dump.
+    pub(super) fn is_dump(&self, path: &[u8]) -> bool {
+        names::is_dump(self.bases.name(path))
+    }
+
     /// Whether `path` is that of a database file or of a dump.
     pub(super) fn is_database(&self, path: &[u8]) -> bool {
         names::is_database(self.bases.name(path))
@@ -149,7 +152,7 @@ impl<'a> View<'a> {
             if self.is_database(&entry.path) {
                 databases.entry(kind.clone().unwrap_or_default()).or_default().push(entry);
             }
-            if names::is_dump(self.bases.name(&entry.path)) {
+            if self.is_dump(&entry.path) {
                 let newest = newest.entry(names::loose(&text(&entry.path))).or_insert(entry);
                 if entry.mtime > newest.mtime {
                     *newest = entry;
