@@ -9,4 +9,5 @@
 //! | `session` | one examination with an engine: whether there is one, its cells, its phases |
 
 pub(crate) mod dumps;
+pub(crate) mod mariadb;
 pub(crate) mod session;

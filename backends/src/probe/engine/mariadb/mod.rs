@@ -1,0 +1,6 @@
+//! wip
+mod facts;
+mod lexer;
+mod log;
+mod script;
+mod server;
