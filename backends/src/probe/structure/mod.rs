@@ -137,6 +137,7 @@ impl Format {
 
 pub(crate) use scan::open;
 pub(crate) use sniff::HEAD;
+pub(crate) use xbstream::Metadata as StreamMetadata;
 
 /// The layer of compression that `head` is the beginning of, if it is one.
 pub(crate) fn compression(head: &[u8]) -> Option<Format> {
@@ -175,6 +176,22 @@ fn names_etcd(path: &[u8]) -> bool {
 /// Whether the bbolt file (or zip archive of one) at `path` is a snapshot of etcd.
 pub(crate) fn is_etcd(path: &[u8], file: &std::fs::File) -> std::io::Result<bool> {
     Ok(names_etcd(path) || etcd::is_etcd(Named::alone(path), file)?)
+}
+
+/// Reads an xbstream, below its layers of compression, to its end: what the structure probe files about it, and
+/// its metadata if it could be followed.
+pub(crate) fn read_stream(
+    subject: &Subject,
+    location: &str,
+    reader: impl std::io::Read,
+) -> (Examination, Option<StreamMetadata>) {
+    let context = Context::new(subject, Format::Xbstream);
+    let item = inspect::Item { location: location.to_owned(), name: location.as_bytes().to_vec() };
+    let mut input = input::Input::part(&context, reader, location);
+    // An error is on record in the context.
+    let metadata = xbstream::read(&context, &item, &mut input).unwrap_or_default();
+    drop(input);
+    (context.finish(), metadata)
 }
 
 /// Examines the files of one format.

@@ -39,8 +39,29 @@ const MANDATORY: [(&str, &[&str]); 4] = [
     ("the redo log", &["ib_logfile0", "xtrabackup_logfile"]),
 ];
 
+/// What a stream says about itself: the content of its metadata files, empty where one is missing.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metadata {
+    pub(crate) settings: Vec<u8>,
+    pub(crate) checkpoints: Vec<u8>,
+    pub(crate) information: Vec<u8>,
+    /// Whether a path leads out of the folder that the stream is unpacked to.
+    pub(crate) climbs: bool,
+    /// Whether files are compressed one by one.
+    pub(crate) compressed: bool,
+}
+
 /// Checks the stream in `input`.
 pub(super) fn check(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -> io::Result<()> {
+    read(context, item, input).map(drop)
+}
+
+/// Checks the stream in `input`, and gives its metadata when it could be followed to its end.
+pub(super) fn read(
+    context: &Context<'_>,
+    item: &Item,
+    input: &mut Input<'_>,
+) -> io::Result<Option<Metadata>> {
     let mut stream = Stream { context, at: &item.location, files: HashMap::new(), chunks: 0, mangled: false };
     loop {
         let begin = input.offset();
@@ -55,7 +76,7 @@ pub(super) fn check(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -
                     "whole chunks",
                     format!("it ends at byte {}, {place}, after {} chunks", input.offset(), stream.chunks),
                 );
-                return Ok(());
+                return Ok(None);
             }
             Err(Flaw::Wrong(seen)) => {
                 context.damage(
@@ -64,16 +85,17 @@ pub(super) fn check(context: &Context<'_>, item: &Item, input: &mut Input<'_>) -
                     "chunks that can be read",
                     format!("{seen} at byte {begin}"),
                 );
-                return Ok(());
+                return Ok(None);
             }
             Err(Flaw::Beyond(what)) => {
                 context.interrupt(format!("{}: {what}", item.location));
-                return Ok(());
+                return Ok(None);
             }
         }
     }
+    let metadata = stream.metadata();
     stream.finish(item);
-    Ok(())
+    Ok(Some(metadata))
 }
 
 enum Flaw {
@@ -155,7 +177,7 @@ impl Stream<'_> {
 
     /// Unpacking must not write outside the folder that was meant.
     fn look_at(&self, path: &[u8]) {
-        if path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..") {
+        if climbs(path) {
             self.context.anomaly(
                 "xbstream.path",
                 self.at,
@@ -223,6 +245,21 @@ impl Stream<'_> {
         let offset = u64::from_le_bytes(input.array()?.ok_or(Flaw::Cut("inside the header of a chunk"))?);
         self.file(path)?.offset = offset;
         Ok(())
+    }
+
+    fn metadata(&self) -> Metadata {
+        let content = |number: usize| {
+            let names = MANDATORY.get(number).map_or(&[][..], |(_, names)| names);
+            names.iter().find_map(|name| self.files.get(name.as_bytes())).map(|part| part.content.clone())
+        };
+        let compressed = |path: &Vec<u8>| [&b".qp"[..], b".zst", b".lz4"].iter().any(|end| path.ends_with(end));
+        Metadata {
+            settings: content(0).unwrap_or_default(),
+            checkpoints: content(1).unwrap_or_default(),
+            information: content(2).unwrap_or_default(),
+            climbs: self.files.keys().any(|path| climbs(path)),
+            compressed: self.files.keys().any(compressed),
+        }
     }
 
     fn finish(self, item: &Item) {
@@ -343,8 +380,13 @@ fn path(input: &mut Input<'_>) -> Result<Vec<u8>, Flaw> {
     Ok(path)
 }
 
+/// Whether `path` leads out of the folder that a stream is unpacked to.
+fn climbs(path: &[u8]) -> bool {
+    path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..")
+}
+
 fn is_metadata(path: &[u8]) -> bool {
-    MANDATORY[1].1.iter().chain(MANDATORY[2].1).any(|name| path == name.as_bytes())
+    MANDATORY.iter().take(3).flat_map(|(_, names)| *names).any(|name| path == name.as_bytes())
 }
 
 /// `key = value` lines.
