@@ -30,5 +30,6 @@ pub fn all() -> Vec<Box<dyn Probe>> {
         Box::new(sqlite::SqliteProbe),
     ];
     probes.extend(structure::all());
+    probes.push(Box::new(engine::mariadb::MariadbProbe));
     probes
 }

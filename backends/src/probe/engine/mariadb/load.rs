@@ -1,0 +1,269 @@
+//! SQL dumps: an empty server, and the dump fed to the client.
+
+use std::io::{self, Read};
+use std::time::Instant;
+
+use firedrill_core::cell::{Cell, Kit, Pipes, Program};
+use firedrill_core::event::Phase;
+use firedrill_core::finding::Finding;
+use firedrill_core::subject::Subject;
+
+use super::facts::Header;
+use super::script::{Deed, Script, Watched};
+use super::server::{DATA, Refusal, Server, Trouble, furnish, quoted};
+use super::{kit, log};
+use crate::probe::engine::dumps::{Dump, is_own_trouble};
+use crate::probe::engine::session::Session;
+use crate::probe::structure;
+
+/// The account that loads: dumps bring every other one along, `root` included.
+const LOADER: &str = "firedrill_loader";
+/// Where statements go that name no database.
+pub(super) const NOWHERE: &str = "firedrill_load";
+
+/// Settings of a server that is thrown away: nothing has to survive its end.
+const THROW_AWAY: [&str; 6] = [
+    "--innodb-flush-log-at-trx-commit=0",
+    "--innodb-doublewrite=0",
+    "--innodb-buffer-pool-size=1G",
+    "--innodb-log-file-size=512M",
+    "--innodb-flush-method=nosync",
+    "--innodb-stats-persistent=0",
+];
+
+/// Refusals that tell of another server than the one that was dumped: engines, character sets, plugins, settings.
+const OTHER_SERVER: [u32; 6] = [1115, 1193, 1273, 1286, 1524, 1228];
+
+/// Whether an account is the one that loads.
+pub(super) fn is_loader(account: &str) -> bool {
+    account.split('@').next() == Some(LOADER)
+}
+
+/// What the beginning of a dump says, and the software that can load it.
+pub(super) fn header(subject: &Subject, dump: &Dump) -> io::Result<Header> {
+    let mut head = Vec::new();
+    dump.read(subject)?.take(structure::HEAD as u64).read_to_end(&mut head)?;
+    Ok(Header::of(&head))
+}
+
+/// SQL loads into the version that wrote it, or a newer one.
+pub(super) fn software(header: &Header) -> Kit {
+    kit(header.version, None, &["mariadbd", "mariadb", "mariadb-install-db"])
+}
+
+/// A dump that was loaded.
+pub(super) struct Loaded<'c> {
+    pub(super) server: Server<'c>,
+    pub(super) script: Script,
+}
+
+/// Loads `dump`. `None`: it could not be, which is on record.
+pub(super) fn load<'c>(
+    session: &mut Session<'_>,
+    cell: &'c dyn Cell,
+    dump: &Dump,
+    header: &Header,
+) -> Option<Loaded<'c>> {
+    let start = Instant::now();
+    let server = empty_server(session, cell, header);
+    session.spent(Phase::Start, start.elapsed());
+    let server = match server {
+        Ok(server) => server,
+        Err(trouble) => {
+            let words = trouble.describe();
+            session.examination.interrupt(format!("{}: no empty server to load it into: {words}", dump.location));
+            return None;
+        }
+    };
+    let mut script = Script::begin(header.database.as_deref().unwrap_or(NOWHERE));
+    let start = Instant::now();
+    let done = feed(session, &server, dump, header, &mut script);
+    session.spent(Phase::Load, start.elapsed());
+    report_deeds(session, dump, &script);
+    if !done {
+        return None;
+    }
+    match reachable(session, cell, server) {
+        Ok(server) => Some(Loaded { server, script }),
+        Err(trouble) => {
+            let words = trouble.describe();
+            session.examination.interrupt(format!("{}: it was loaded, and then: {words}", dump.location));
+            None
+        }
+    }
+}
+
+/// A dump of everything replaces the accounts too: then the server starts once more, and asks nobody who he is.
+fn reachable<'c>(
+    session: &mut Session<'_>,
+    cell: &'c dyn Cell,
+    server: Server<'c>,
+) -> Result<Server<'c>, Trouble> {
+    const ACCESS_DENIED: [u32; 4] = [1044, 1045, 1142, 1698];
+    match server.ask("SELECT COUNT(*) FROM mysql.global_priv;") {
+        Ok(_) => return Ok(server),
+        Err(Trouble::Refused(refusal)) if ACCESS_DENIED.contains(&refusal.code) => {}
+        Err(trouble) => return Err(trouble),
+    }
+    let start = Instant::now();
+    server.stop()?;
+    let mut settings = THROW_AWAY.map(str::to_owned).to_vec();
+    settings.push("--skip-grant-tables".to_owned());
+    let server = Server::start(cell, &settings, LOADER, &session.subject.watch);
+    session.spent(Phase::Start, start.elapsed());
+    server
+}
+
+fn empty_server<'c>(
+    session: &Session<'_>,
+    cell: &'c dyn Cell,
+    header: &Header,
+) -> Result<Server<'c>, Trouble> {
+    furnish(cell)?;
+    let data = format!("--datadir={DATA}");
+    let install = Program::new(
+        "mariadb-install-db",
+        [
+            "--no-defaults",
+            &data,
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--skip-name-resolve",
+            "--tmpdir=/cell/tmp",
+        ],
+    );
+    let ended = cell.run(&install, Pipes::default())?;
+    if !ended.succeeded() {
+        let said = String::from_utf8_lossy(&ended.stdout).into_owned() + &ended.stderr;
+        let words = log::telling(&said).unwrap_or_else(|| ended.describe());
+        return Err(Trouble::Ours(format!("mariadb-install-db: {words}")));
+    }
+    let settings = THROW_AWAY.map(str::to_owned);
+    let mut server = Server::start(cell, &settings, "root", &session.subject.watch)?;
+    let database = quoted(header.database.as_deref().unwrap_or(NOWHERE));
+    server.ask(&format!(
+        "CREATE USER {LOADER}@localhost; GRANT ALL ON *.* TO {LOADER}@localhost WITH GRANT OPTION; \
+         GRANT PROXY ON ''@'%' TO {LOADER}@localhost WITH GRANT OPTION; CREATE DATABASE IF NOT EXISTS {database};"
+    ))?;
+    server.become_user(LOADER);
+    // A dump of accounts makes them all anew, those that every server has from its first day included.
+    let drops = server.ask(&format!(
+        "SELECT CONCAT('DROP USER ', QUOTE(User), '@', QUOTE(Host), ';') FROM mysql.global_priv \
+         WHERE User <> '{LOADER}';"
+    ))?;
+    let drops: String = drops.into_iter().flatten().collect();
+    server.ask(&drops)?;
+    Ok(server)
+}
+
+/// Feeds the dump to the client; whether all of it is in the server now. What went wrong is on record.
+fn feed(
+    session: &mut Session<'_>,
+    server: &Server<'_>,
+    dump: &Dump,
+    header: &Header,
+    script: &mut Script,
+) -> bool {
+    let at = &dump.location;
+    let reader = match dump.read(session.subject) {
+        Ok(reader) => reader,
+        Err(error) => {
+            session.examination.interrupt(format!("failed to read {at}: {error}"));
+            return false;
+        }
+    };
+    let (mut trouble, mut whole) = (None, false);
+    let database = format!("--database={}", header.database.as_deref().unwrap_or(NOWHERE));
+    let stdin = Box::new(Watched::new(reader, script, &mut trouble, &mut whole));
+    let ended = server.client(&[database], stdin, Some(Box::new(io::sink())));
+    if let Some(error) = trouble {
+        let why = if is_own_trouble(&error) { "failed to read" } else { "not loaded to its end, as it cannot be decompressed" };
+        session.examination.interrupt(format!("{at}: {why}: {error}"));
+        return false;
+    }
+    let ended = match ended {
+        Ok(ended) => ended,
+        Err(error) => {
+            session.examination.interrupt(format!("{at}: {}", error.describe()));
+            return false;
+        }
+    };
+    if let Some(trouble) = server.refusal(&ended) {
+        report_refusal(session, dump, header, script, trouble);
+        return false;
+    }
+    // The structure probe files a dump without an end; here nobody must take it for loaded.
+    if !whole || (script.header && !script.marker) {
+        session.examination.interrupt(format!(
+            "{at}: it was loaded, but it does not end as a dump ends: what stood behind its end is unknown"
+        ));
+    }
+    true
+}
+
+fn report_refusal(
+    session: &mut Session<'_>,
+    dump: &Dump,
+    header: &Header,
+    script: &Script,
+    trouble: Trouble,
+) {
+    let at = &dump.location;
+    let refusal = match trouble {
+        Trouble::Refused(refusal) => refusal,
+        Trouble::Ours(why) => return session.examination.interrupt(format!("{at}: failed to load: {why}")),
+        Trouble::Dead(words) => {
+            // A statement may have asked for it; then that is on record.
+            let why = format!("{at}: the server ended while it was loaded: {words}");
+            return session.examination.interrupt(why);
+        }
+    };
+    if is_command(&refusal, script) {
+        let why = format!("{at}: not loaded beyond the first command of the client");
+        return session.examination.interrupt(why);
+    }
+    let line = refusal.line.map(|line| format!(" at line {line}")).unwrap_or_default();
+    let words = format!("{}{line}", refusal.describe());
+    if header.is_mysql {
+        return session.examination.interrupt(format!(
+            "{at}: a dump of MySQL {}, which MariaDB could not load: {words}; only a MySQL can tell whether it is good",
+            header.server
+        ));
+    }
+    if OTHER_SERVER.contains(&refusal.code) {
+        return session.examination.interrupt(format!(
+            "{at}: it needs something that this server does not have: {words} (use a runtime with the server that it \
+             was made with: {})",
+            header.server
+        ));
+    }
+    session.find(Finding::damage("mariadb.load", at, "statements that a server executes to the last one", words));
+}
+
+/// Whether the client stumbled over a command of its own, which is filed as that.
+fn is_command(refusal: &Refusal, script: &Script) -> bool {
+    let near = |deed: &Deed| refusal.line.is_none_or(|line| line.abs_diff(deed.line) <= 1);
+    (refusal.code == 0 && refusal.message.contains("Unknown command"))
+        || (refusal.code == 1064 && script.commands.iter().any(near))
+}
+
+fn report_deeds(session: &mut Session<'_>, dump: &Dump, script: &Script) {
+    let place = |deed: &Deed| format!("{}, line {}", dump.location, deed.line);
+    let times = |deed: &Deed| if deed.times > 1 { format!(", {} times", deed.times) } else { String::new() };
+    for deed in &script.commands {
+        session.find(Finding::anomaly(
+            "mariadb.meta_command",
+            place(deed),
+            "SQL alone",
+            format!("`{}`, a command of the client, which runs where the dump is loaded{}", deed.what, times(deed)),
+        ));
+    }
+    for deed in &script.reaches {
+        session.find(Finding::anomaly(
+            "mariadb.reaches_out",
+            place(deed),
+            "statements that stay within their server",
+            format!("{}{}; it was contained", deed.what, times(deed)),
+        ));
+    }
+}

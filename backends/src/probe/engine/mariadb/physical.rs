@@ -1,0 +1,360 @@
+//! Physical backups: streams and folders, prepared and started.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use firedrill_core::cell::{Cell, Ended, Kit, Pipes, Program};
+use firedrill_core::event::Phase;
+use firedrill_core::finding::{Finding, RecoveryBasis, RecoveryPoint};
+use firedrill_core::manifest::display_path;
+use firedrill_core::subject::Subject;
+use jiff::Timestamp;
+
+use super::facts::{CHECKPOINTS, Facts, INFO, SETTINGS};
+use super::server::{DATA, Server, Trouble, furnish};
+use super::{expect, kit, log};
+use crate::probe::engine::dumps::Dump;
+use crate::probe::engine::session::Session;
+use crate::probe::restored::Restored;
+use crate::probe::structure;
+
+/// What is read of a metadata file.
+const META_MAX: usize = 64 << 10;
+/// Memory for preparing and for asking.
+const MEMORY: &str = "512M";
+/// The clock of the backup and that of the file system agree within this, or say different zones.
+const CLOCKS_MAX: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+/// Where a physical backup comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    /// A stream.
+    Stream(Dump),
+    /// A folder: of mariadb-backup, or the data folder of a server.
+    Folder(Folder),
+}
+
+/// A folder with the files of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Folder {
+    pub(super) path: Vec<u8>,
+    /// Whether mariadb-backup wrote it; otherwise it is a copy of a data folder.
+    pub(super) is_backup: bool,
+}
+
+impl Source {
+    pub(super) fn location(&self) -> String {
+        match self {
+            Self::Stream(dump) => dump.location.clone(),
+            Self::Folder(folder) => display_path(&folder.path),
+        }
+    }
+}
+
+/// Folders with the files of a MariaDB server.
+pub(super) fn folders(subject: &Subject) -> Vec<Folder> {
+    let mut found = Vec::new();
+    let names = |path: &[u8], name: &str| [path, b"/", name.as_bytes()].concat();
+    let paths: std::collections::HashSet<&[u8]> =
+        subject.manifest.entries().iter().map(|entry| entry.path.as_slice()).collect();
+    for path in &paths {
+        let Some(folder) = path.strip_suffix(b"/ibdata1") else { continue };
+        let has = |name: &str| paths.contains(names(folder, name).as_slice());
+        // The data folder of a MySQL 8 has its dictionary in this file.
+        if has("mysql.ibd") {
+            continue;
+        }
+        let is_backup = has(SETTINGS) && INFO.iter().chain(&CHECKPOINTS).any(|name| has(name));
+        if is_backup || (has("ib_logfile0") && has("mysql") && has("aria_log_control")) {
+            found.push(Folder { path: folder.to_vec(), is_backup });
+        }
+    }
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// What is known of a physical backup before anything is started.
+pub(super) struct Known {
+    pub(super) facts: Facts,
+    /// Whether it is a copy of a data folder.
+    pub(super) raw: bool,
+    pub(super) software: Kit,
+}
+
+/// Reads what a backup says about itself. `None`: it cannot be started, which is on record.
+pub(super) fn look(session: &mut Session<'_>, source: &Source) -> Option<Known> {
+    let at = source.location();
+    let known = match source {
+        Source::Stream(dump) => stream_facts(session, dump)?,
+        Source::Folder(folder) => folder_facts(session, folder)?,
+    };
+    let refuse = |session: &mut Session<'_>, why: String| {
+        session.examination.interrupt(format!("{at}: {why}"));
+        None
+    };
+    let facts = &known.facts;
+    if facts.is_foreign() {
+        return refuse(session, format!("a backup of MySQL {}, which MariaDB cannot read", facts.server()));
+    }
+    if facts.is_incremental() {
+        session.find(Finding::damage(
+            "mariadb.incremental",
+            at,
+            "a full backup, which can be restored alone",
+            "an incremental one, which needs the backup that it builds on",
+        ));
+        return None;
+    }
+    if facts.is_partial() {
+        let why = "a partial backup: its tables have to be imported into a server one by one, which this version \
+                   cannot do";
+        return refuse(session, why.to_owned());
+    }
+    if facts.is_compressed() {
+        return refuse(session, "its files are compressed one by one, which this version cannot undo".to_owned());
+    }
+    Some(known)
+}
+
+fn stream_facts(session: &mut Session<'_>, dump: &Dump) -> Option<Known> {
+    let at = &dump.location;
+    let reader = match dump.read(session.subject) {
+        Ok(reader) => reader,
+        Err(error) => {
+            session.examination.interrupt(format!("failed to read {at}: {error}"));
+            return None;
+        }
+    };
+    let (looked, metadata) = structure::read_stream(session.subject, at, reader);
+    let damage = looked.findings.iter().find(|f| f.class == firedrill_core::finding::Class::Damage);
+    let why = looked.interrupted.or_else(|| damage.map(|f| format!("{}: {}", f.code, f.seen)));
+    let metadata = match (why, metadata) {
+        (None, Some(metadata)) if metadata.climbs => {
+            session.examination.interrupt(format!("{at}: not unpacked: paths in it lead elsewhere"));
+            return None;
+        }
+        (None, Some(metadata)) => metadata,
+        // The structure probe files it; a stream that is not whole is not worth a server.
+        (why, _) => {
+            let why = why.unwrap_or_else(|| "it cannot be followed".to_owned());
+            session.examination.interrupt(format!("{at}: not started: {why}"));
+            return None;
+        }
+    };
+    let facts = Facts::of(&metadata.information, &metadata.checkpoints, &metadata.settings);
+    if metadata.compressed && !facts.is_compressed() {
+        session.examination.interrupt(format!("{at}: its files are compressed one by one"));
+        return None;
+    }
+    let Some(version) = facts.version() else {
+        if facts.is_foreign() {
+            return Some(Known { facts, raw: false, software: kit(None, None, &[]) });
+        }
+        session.examination.interrupt(format!("{at}: it does not say which server it comes from"));
+        return None;
+    };
+    let programs = ["mariadbd", "mariadb", "mariadb-backup", "mbstream"];
+    Some(Known { facts, raw: false, software: kit(Some(version), Some(version), &programs) })
+}
+
+fn folder_facts(session: &mut Session<'_>, folder: &Folder) -> Option<Known> {
+    let at = display_path(&folder.path);
+    let subject = session.subject;
+    let read = |names: &[&str]| -> std::io::Result<Vec<u8>> {
+        let restored = Restored::open(&subject.root)?;
+        for name in names {
+            let path = [folder.path.as_slice(), b"/", name.as_bytes()].concat();
+            if let Some(content) = restored.head(&path, META_MAX)? {
+                return Ok(content);
+            }
+        }
+        Ok(Vec::new())
+    };
+    let all = || -> std::io::Result<(Facts, Vec<u8>)> {
+        let facts = Facts::of(&read(&INFO)?, &read(&CHECKPOINTS)?, &read(&[SETTINGS])?);
+        Ok((facts, read(&["mariadb_upgrade_info", "mysql_upgrade_info"])?))
+    };
+    let (facts, upgrade) = match all() {
+        Ok(all) => all,
+        Err(error) => {
+            session.examination.interrupt(format!("failed to read {at}: {error}"));
+            return None;
+        }
+    };
+    let said = String::from_utf8_lossy(&upgrade).into_owned();
+    let version = facts.version().or_else(|| said.parse().ok());
+    let mut programs = vec!["mariadbd", "mariadb"];
+    if folder.is_backup && !facts.is_prepared() {
+        programs.push("mariadb-backup");
+    }
+    Some(Known { facts, raw: !folder.is_backup, software: kit(version, version, &programs) })
+}
+
+/// Brings a backup in, prepares it and starts a server on it. `None`: that failed, which is on record.
+pub(super) fn start<'c>(
+    session: &mut Session<'_>,
+    cell: &'c dyn Cell,
+    source: &Source,
+    known: &Known,
+) -> Option<Server<'c>> {
+    let at = source.location();
+    let begin = Instant::now();
+    let brought = bring(session, cell, source);
+    let prepared = brought.and_then(|()| match known.raw || known.facts.is_prepared() {
+        true => Ok(()),
+        false => prepare(cell),
+    });
+    session.spent(Phase::Load, begin.elapsed());
+    if let Err(failure) = prepared {
+        failure.file(session, &at, known);
+        return None;
+    }
+    let begin = Instant::now();
+    let server = boot(session, cell, known);
+    session.spent(Phase::Start, begin.elapsed());
+    match server {
+        Ok(server) => {
+            note_start(session, &at, known, &server.log());
+            Some(server)
+        }
+        Err(failure) => {
+            failure.file(session, &at, known);
+            None
+        }
+    }
+}
+
+/// Why there is no server.
+enum Failure {
+    Ours(String),
+    /// What the tool or server said, and what was expected of it.
+    Backup { code: &'static str, expected: &'static str, said: String, words: String },
+}
+
+impl From<Trouble> for Failure {
+    fn from(trouble: Trouble) -> Self {
+        Self::Ours(trouble.describe())
+    }
+}
+
+impl From<firedrill_core::error::Error> for Failure {
+    fn from(error: firedrill_core::error::Error) -> Self {
+        Self::Ours(error.chain())
+    }
+}
+
+impl Failure {
+    fn file(self, session: &mut Session<'_>, at: &str, known: &Known) {
+        match self {
+            Self::Ours(why) => session.examination.interrupt(format!("{at}: {why}")),
+            Self::Backup { said, .. } if log::lacks_key(&said) || known.facts.names_keys() => {
+                session.examination.interrupt(format!(
+                    "{at}: its tables are encrypted, and the key is not part of the backup: firedrill cannot start it \
+                     (keep the key file where a recovery finds it, and restore one by hand)"
+                ));
+            }
+            Self::Backup { code, expected, words, .. } => {
+                session.find(Finding::damage(code, at, expected, words));
+            }
+        }
+    }
+}
+
+fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source) -> Result<(), Failure> {
+    match source {
+        Source::Stream(dump) => {
+            furnish(cell)?;
+            let reader = dump.read(session.subject).map_err(|e| Failure::Ours(e.to_string()))?;
+            let program = Program::new("mbstream", ["-x", "-C", DATA]);
+            let ended = cell.run(&program, Pipes { stdin: Some(reader), stdout: None })?;
+            // Our own reader found the stream whole: what fails now is the disk, or the tool.
+            match ended.succeeded() {
+                true => Ok(()),
+                false => Err(Failure::Ours(format!("mbstream ended with {}", ended.describe()))),
+            }
+        }
+        Source::Folder(folder) => {
+            use std::os::unix::ffi::OsStrExt as _;
+            let path: PathBuf = session.subject.root.join(std::ffi::OsStr::from_bytes(&folder.path));
+            cell.bring_tree(&path, DATA)?;
+            Ok(furnish(cell)?)
+        }
+    }
+}
+
+fn prepare(cell: &dyn Cell) -> Result<(), Failure> {
+    let target = format!("--target-dir={DATA}");
+    let memory = format!("--use-memory={MEMORY}");
+    let arguments = ["--no-defaults", "--prepare", &target, &memory, "--tmpdir=/cell/tmp"];
+    let ended = cell.run(&Program::new("mariadb-backup", arguments), Pipes::default())?;
+    // It has been seen to end with 0 without being done.
+    if ended.succeeded() && ended.stderr.lines().any(|line| line.ends_with("completed OK!")) {
+        return Ok(());
+    }
+    let words = log::telling(&ended.stderr).unwrap_or_else(|| ended.describe());
+    if was_killed(&ended) || log::is_ours(&ended.stderr) {
+        return Err(Failure::Ours(format!("mariadb-backup --prepare: {words}")));
+    }
+    let expected = "a backup that can be prepared";
+    Err(Failure::Backup { code: "mariadb.prepare", expected, said: ended.stderr, words })
+}
+
+fn was_killed(ended: &Ended) -> bool {
+    ended.signal == Some(9) || ended.code == Some(137)
+}
+
+fn boot<'c>(session: &Session<'_>, cell: &'c dyn Cell, known: &Known) -> Result<Server<'c>, Failure> {
+    let mut arguments = known.facts.arguments();
+    arguments.extend(
+        ["--skip-grant-tables", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"].map(str::to_owned),
+    );
+    arguments.push(format!("--innodb-buffer-pool-size={MEMORY}"));
+    match Server::start(cell, &arguments, "root", &session.subject.watch) {
+        Ok(server) => Ok(server),
+        Err(Trouble::Dead(words)) => {
+            let expected = "a server that starts on the data";
+            Err(Failure::Backup { code: "mariadb.start", expected, said: format!("[ERROR] {words}"), words })
+        }
+        Err(trouble) => Err(trouble.into()),
+    }
+}
+
+/// What the start itself tells.
+fn note_start(session: &mut Session<'_>, at: &str, known: &Known, said: &str) {
+    if known.raw && said.contains("Starting crash recovery") {
+        session.find(Finding::anomaly(
+            "mariadb.live_copy",
+            at,
+            "the data folder of a server that was shut down, or a backup by mariadb-backup",
+            "the files of a running server: they are sound only if all of them were copied at one instant",
+        ));
+    }
+    if let Some(position) = known.facts.position() {
+        session.examination.notes.push(format!("{at}: it stands in the binary log at {position}"));
+    }
+    if let Some(line) = log::broken(said) {
+        session.find(Finding::damage("mariadb.log", at, "a server that starts without complaint", line));
+    }
+}
+
+/// The end of the backup as its recovery point, when the time of the file shows that it was noted in UTC.
+pub(super) fn recovery_point(session: &mut Session<'_>, source: &Source, known: &Known) {
+    let Some(end) = known.facts.end() else { return };
+    let Ok(end) = end.to_zoned(jiff::tz::TimeZone::UTC).map(|zoned| zoned.timestamp()) else { return };
+    let written: Option<Timestamp> = match source {
+        Source::Stream(dump) => dump.mtime,
+        Source::Folder(folder) => {
+            let info = |name: &&str| [folder.path.as_slice(), b"/", name.as_bytes()].concat();
+            let paths: Vec<_> = INFO.iter().map(info).collect();
+            session.subject.manifest.files().find(|e| paths.contains(&e.path)).and_then(|e| e.mtime)
+        }
+    };
+    let agrees = written.is_some_and(|written| written.duration_since(end).abs() <= CLOCKS_MAX);
+    let at = source.location();
+    if agrees {
+        expect::point(session, RecoveryPoint { time: end, basis: RecoveryBasis::Data });
+    } else {
+        let note = format!("{at}: it ended at {end}, if its server speaks UTC, which nothing confirms");
+        session.examination.notes.push(note);
+    }
+}

@@ -1,0 +1,154 @@
+//! Damaged backups are never green.
+
+use super::healthy::{gz, put};
+use super::made::MADE;
+use super::*;
+
+/// Cuts that a good generator would choose: everywhere, and close to the end.
+fn cuts(length: usize) -> Vec<usize> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(state >> 33).unwrap()
+    };
+    let mut cuts: Vec<_> = (0..6).map(|_| next() % length).filter(|cut| *cut > 400).collect();
+    cuts.extend([length - 60, length - 300]);
+    cuts
+}
+
+#[test]
+fn a_cut_dump_is_never_verified() {
+    if !have() {
+        return;
+    }
+    for cut in cuts(MADE.one.len()) {
+        must_not_be_clean(&examine("shop.sql", &MADE.one[..cut]));
+    }
+    let packed = gz(&MADE.one);
+    must_not_be_clean(&examine("shop.sql.gz", &packed[..packed.len() / 2]));
+    must_not_be_clean(&examine("shop.sql.gz", gz(&MADE.one[..MADE.one.len() / 2])));
+}
+
+#[test]
+fn a_cut_stream_is_never_verified() {
+    if !have() {
+        return;
+    }
+    for cut in cuts(MADE.stream.len()) {
+        must_not_be_clean(&examine("mariadb.xb", &MADE.stream[..cut]));
+    }
+    let packed = gz(&MADE.stream);
+    must_not_be_clean(&examine("mariadb.xb.gz", &packed[..packed.len() - 9]));
+}
+
+fn replaced(text: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let at = text.windows(from.len()).position(|window| window == from.as_bytes()).expect(from);
+    [&text[..at], to.as_bytes(), &text[at + from.len()..]].concat()
+}
+
+#[test]
+fn a_statement_that_fails_is_told_with_its_line() {
+    if !have() {
+        return;
+    }
+    let broken = replaced(&MADE.one, "CREATE TABLE `child`", "CREATE TABEL `child`");
+    let examination = examine("shop.sql", broken);
+    assert_eq!(codes(&examination), ["mariadb.load"], "{examination:#?}");
+    assert!(examination.findings[0].seen.contains("1064"), "{examination:#?}");
+    assert!(examination.findings[0].seen.contains("at line"), "{examination:#?}");
+    // A dump whose rows are refused: the key is there twice.
+    let twice = replaced(&MADE.one, "INSERT INTO `child` VALUES\n(1,1);", "INSERT INTO `child` VALUES\n(1,1),(1,1);");
+    assert_eq!(codes(&examine("shop.sql", twice)), ["mariadb.load"]);
+}
+
+#[test]
+fn rows_that_are_lost_on_the_way_are_told() {
+    if !have() {
+        return;
+    }
+    // A trigger that swallows rows stands in for anything that does.
+    let text = replaced(
+        &MADE.one,
+        "INSERT INTO `parts` VALUES",
+        "ALTER TABLE `parts` DROP PRIMARY KEY, ENGINE=BLACKHOLE_OR_ANY, ADD KEY(x);\nINSERT INTO `parts` VALUES",
+    );
+    must_not_be_clean(&examine("shop.sql", text));
+}
+
+#[test]
+fn a_flipped_page_in_a_table_is_found() {
+    if !have() {
+        return;
+    }
+    let mut folder = MADE.folder.clone();
+    let (_, content) = folder.iter_mut().find(|(name, _)| name == "shop/orders.ibd").unwrap();
+    // In the middle of some pages that hold rows.
+    let pages = content.len() / 16384;
+    for page in [pages / 2, pages / 2 + 1, pages / 3, 5, 6] {
+        for byte in &mut content[page * 16384 + 8000..page * 16384 + 8100] {
+            *byte ^= 0xff;
+        }
+    }
+    let fixture = Fixture::new();
+    put(&fixture, "backup", &folder);
+    let examination = examine_subject(&subject(&fixture));
+    let damage: Vec<_> = examination.findings.iter().filter(|f| f.class == Class::Damage).collect();
+    assert!(!damage.is_empty(), "{examination:#?}");
+}
+
+#[test]
+fn a_table_file_that_is_missing_is_found() {
+    if !have() {
+        return;
+    }
+    for lost in ["shop/orders.ibd", "shop/aria_table.MAD", "shop/myisam_table.MYI", "ibdata1.gone", "shop/child.frm"] {
+        let mut folder = MADE.folder.clone();
+        let before = folder.len();
+        folder.retain(|(name, _)| name != lost);
+        if folder.len() == before {
+            continue;
+        }
+        let fixture = Fixture::new();
+        put(&fixture, "backup", &folder);
+        let examination = examine_subject(&subject(&fixture));
+        if lost != "shop/child.frm" {
+            must_not_be_clean(&examination);
+        }
+    }
+}
+
+#[test]
+fn an_incremental_backup_alone_is_no_backup() {
+    if !have() {
+        return;
+    }
+    let mut folder = MADE.folder.clone();
+    for (name, content) in &mut folder {
+        if name == "xtrabackup_info" {
+            *content = replaced(content, "incremental = N", "incremental = Y");
+        }
+    }
+    let fixture = Fixture::new();
+    put(&fixture, "backup", &folder);
+    assert_eq!(codes(&examine_subject(&subject(&fixture))), ["mariadb.incremental"]);
+}
+
+#[test]
+fn rows_that_fell_since_the_last_drill_are_told() {
+    if !have() {
+        return;
+    }
+    let fixture = Fixture::new();
+    put(&fixture, "lib/mysql", &MADE.stopped);
+    let mut subject = subject(&fixture);
+    let mut before = examine_subject(&subject);
+    let text = serde_json::to_string(&before.baseline).unwrap();
+    assert!(text.contains("\"shop.orders\":4000"), "{text}");
+    let text = text.replace("\"shop.orders\":4000", "\"shop.orders\":9000");
+    let text = text.replace("\"shop.parts\":300", "\"shop.parts\":300,\"shop.gone\":5000");
+    before.baseline = serde_json::from_str(&text).unwrap();
+    crate::probe::fixture::remember(&mut subject, &before);
+    let mut seen = examine_subject(&subject);
+    seen.findings.sort_by(|a, b| a.code.cmp(&b.code));
+    assert_eq!(codes(&seen), ["mariadb.rows_fell", "mariadb.table_vanished"], "{seen:#?}");
+}

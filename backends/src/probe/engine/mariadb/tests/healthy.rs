@@ -1,0 +1,179 @@
+//! Backups that are in order stay green.
+
+use std::io::Write as _;
+
+use firedrill_core::config::settings::{DatabaseExpectation, NewestRow, Query};
+use firedrill_core::event::Phase;
+use firedrill_core::finding::{Class, RecoveryBasis};
+
+use super::made::{Files, MADE};
+use super::*;
+
+pub(super) fn gz(content: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
+}
+
+pub(super) fn put(fixture: &Fixture, folder: &str, files: &Files) {
+    for (name, content) in files {
+        fixture.write(&format!("{folder}/{name}"), content);
+    }
+}
+
+#[test]
+fn a_dump_of_one_database_is_loaded_and_asked() {
+    if !have() {
+        return;
+    }
+    let examination = examine("var/shop.sql", &MADE.one);
+    must_be_clean(&examination);
+    let notes = examination.notes.join("\n");
+    assert!(notes.contains("1 databases, 9 tables with 4313 rows"), "{notes}");
+    // `ghost` owns a view, and is not in the dump.
+    assert_eq!(codes(&examination), ["mariadb.account"], "{examination:#?}");
+    assert!(examination.findings[0].expected.contains("ghost@%"));
+    let engine = examination.engine.unwrap();
+    assert_eq!(engine.cells.len(), 1);
+    for phase in [Phase::Start, Phase::Load, Phase::Answer, Phase::Verify] {
+        assert!(engine.phases[&phase] > 0.0, "{phase:?}");
+    }
+}
+
+#[test]
+fn dumps_of_every_shape_are_green() {
+    if !have() {
+        return;
+    }
+    let zst = zstd::encode_all(MADE.databases.as_slice(), 1).unwrap();
+    for (name, content) in [
+        ("hex.sql", MADE.hex.clone()),
+        ("databases.sql.zst", zst),
+        ("all.sql.gz", gz(&MADE.all)),
+        ("users.sql", MADE.users.clone()),
+    ] {
+        let examination = examine(name, content);
+        must_be_clean(&examination);
+        let accounts = name.starts_with("all") || name.starts_with("users");
+        assert_eq!(examination.findings.is_empty(), accounts, "{name}: {examination:#?}");
+    }
+}
+
+#[test]
+fn what_a_person_expects_is_asked() {
+    if !have() {
+        return;
+    }
+    let fixture = Fixture::new();
+    fixture.write("srv/app/all.sql", &MADE.all);
+    let mut subject = subject(&fixture);
+    subject.drill.expectations.mariadb = vec![
+        DatabaseExpectation {
+            file: Some("all.sql".into()),
+            database: Some("shop".into()),
+            tables: vec!["orders".into(), "we.ird`x.t.a`b".into()],
+            rows_min: [("orders".to_owned(), 4000)].into(),
+            queries: vec![Query { sql: "SELECT x FROM aria_table WHERE id=2;".into(), equals: "b\nc\td\\".into() }],
+            newest: Some(NewestRow { sql: "SELECT max(created_at) FROM orders".into(), max_age: None }),
+            roles: vec!["app".into(), "ghost@%".into(), "reader".into()],
+        },
+        DatabaseExpectation { database: Some("we.ird`x".into()), ..Default::default() },
+    ];
+    let examination = examine_subject(&subject);
+    must_be_clean(&examination);
+    assert_eq!(codes(&examination), Vec::<&str>::new());
+    let point = examination.recovery_point.unwrap();
+    assert_eq!((point.basis, point.time.to_string()), (RecoveryBasis::Data, "2026-01-05T02:00:00Z".to_owned()));
+}
+
+#[test]
+fn what_a_person_expects_and_is_not_there_is_told() {
+    if !have() {
+        return;
+    }
+    let fixture = Fixture::new();
+    fixture.write("srv/app/shop.sql", &MADE.one);
+    let mut subject = subject(&fixture);
+    let shop = DatabaseExpectation { database: Some("shop".into()), ..Default::default() };
+    subject.drill.expectations.mariadb = vec![
+        DatabaseExpectation { file: Some("other.sql".into()), ..Default::default() },
+        DatabaseExpectation { database: Some("crm".into()), ..Default::default() },
+        DatabaseExpectation { tables: vec!["invoices".into()], ..shop.clone() },
+        DatabaseExpectation { rows_min: [("orders".to_owned(), 4001)].into(), ..shop.clone() },
+        DatabaseExpectation {
+            queries: vec![
+                Query { sql: "SELECT count(*) FROM child".into(), equals: "2".into() },
+                Query { sql: "SELECT nonsense".into(), equals: "2".into() },
+                Query { sql: "DELETE FROM child".into(), equals: "".into() },
+            ],
+            ..shop.clone()
+        },
+        DatabaseExpectation { roles: vec!["app".into()], ..shop.clone() },
+        DatabaseExpectation {
+            newest: Some(NewestRow {
+                sql: "SELECT max(created_at) FROM orders".into(),
+                max_age: Some(firedrill_core::config::units::Span(std::time::Duration::from_secs(60))),
+            }),
+            ..shop
+        },
+    ];
+    let examination = examine_subject(&subject);
+    assert_eq!(examination.interrupted, None);
+    let mut seen = codes(&examination);
+    seen.sort_unstable();
+    assert_eq!(
+        seen,
+        [
+            "mariadb.account",
+            "mariadb.account_missing",
+            "mariadb.missing",
+            "mariadb.missing",
+            "mariadb.newest",
+            "mariadb.query",
+            "mariadb.query",
+            "mariadb.query",
+            "mariadb.rows",
+            "mariadb.table_missing",
+        ],
+        "{examination:#?}"
+    );
+}
+
+#[test]
+fn physical_backups_are_prepared_started_and_read() {
+    if !have() {
+        return;
+    }
+    let examination = examine("backup/mariadb.xb", &MADE.stream);
+    must_be_clean(&examination);
+    assert_eq!(codes(&examination), Vec::<&str>::new());
+    let notes = examination.notes.join("\n");
+    assert!(notes.contains("2 databases, 10 tables with 4314 rows"), "{notes}");
+    assert!(notes.contains("binary log at"), "{notes}");
+    assert!(!examination.baseline.is_empty());
+
+    let fixture = Fixture::new();
+    put(&fixture, "backup/target", &MADE.folder);
+    fixture.write("backup/mariadb.xb.gz", gz(&MADE.stream));
+    let examination = examine_subject(&subject(&fixture));
+    must_be_clean(&examination);
+    assert_eq!(examination.engine.unwrap().cells.len(), 2);
+}
+
+#[test]
+fn data_folders_recover_and_a_live_copy_is_told() {
+    if !have() {
+        return;
+    }
+    let fixture = Fixture::new();
+    put(&fixture, "lib/mysql", &MADE.stopped);
+    let examination = examine_subject(&subject(&fixture));
+    must_be_clean(&examination);
+    assert!(examination.findings.is_empty(), "{examination:#?}");
+
+    let fixture = Fixture::new();
+    put(&fixture, "lib/mysql", &MADE.live);
+    let examination = examine_subject(&subject(&fixture));
+    let live = examination.findings.iter().find(|f| f.code == "mariadb.live_copy");
+    assert_eq!(live.map(|f| f.class), Some(Class::Anomaly), "{examination:#?}");
+}
