@@ -211,7 +211,7 @@ fn read(rows: &[Row], batch: &[Table], outcomes: &mut [Outcome]) -> usize {
 }
 
 fn said(outcome: &mut Outcome, kind: &str, text: &str) {
-    let shown = || text.chars().take(MESSAGE_MAX).flat_map(char::escape_debug).collect::<String>();
+    let shown = || log::plain(text, MESSAGE_MAX);
     if kind.eq_ignore_ascii_case("status") {
         match text {
             "OK" | "Table is already up to date" => outcome.well = outcome.against.is_empty(),

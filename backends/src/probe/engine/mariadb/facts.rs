@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use firedrill_core::cell::Version;
 use jiff::civil::DateTime;
 
+use super::log;
+
 /// The names of the file with the checkpoints, of new and old versions.
 pub(super) const CHECKPOINTS: [&str; 2] = ["mariadb_backup_checkpoints", "xtrabackup_checkpoints"];
 /// The names of the file with the backup information.
@@ -57,7 +59,7 @@ impl Facts {
 
     /// The server, for people.
     pub(super) fn server(&self) -> String {
-        self.info("server_version").unwrap_or("an unknown version").escape_default().to_string()
+        log::plain(self.info("server_version").unwrap_or("an unknown version"), 80)
     }
 
     /// Whether it holds only what changed since another backup.
@@ -101,7 +103,7 @@ impl Facts {
 
     /// Where in the binary log the backup stands.
     pub(super) fn position(&self) -> Option<String> {
-        self.info("binlog_pos").map(|text| text.chars().take(200).flat_map(char::escape_default).collect())
+        self.info("binlog_pos").map(|text| log::plain(text, 200))
     }
 
     /// Arguments that let a server read the files.
@@ -153,7 +155,7 @@ impl Header {
             } else if let Some(database) = line.strip_prefix("-- Host:").and_then(|l| l.split_once("Database: ")) {
                 header.database = Some(database.1.to_owned()).filter(|name| !name.is_empty());
             } else if let Some(version) = line.strip_prefix("-- Server version") {
-                header.server = version.trim().chars().take(80).flat_map(char::escape_default).collect();
+                header.server = log::plain(version.trim(), 80);
             }
         }
         let is_maria = header.server.contains("MariaDB") || (header.server.is_empty() && tool_is_maria);

@@ -80,7 +80,13 @@ fn shown(line: &str) -> String {
     let line = line.trim();
     let text = line.split_once("[ERROR] ").map_or(line, |(_, text)| text);
     let text = text.strip_prefix("[00] ").unwrap_or(text);
-    text.chars().take(300).flat_map(char::escape_debug).collect()
+    plain(text, 300)
+}
+
+/// The beginning of `text`, without what a terminal would act on.
+pub(super) fn plain(text: &str, max: usize) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().take(max).map(escaped).collect()
 }
 
 #[cfg(test)]
