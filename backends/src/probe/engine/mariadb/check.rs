@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use firedrill_core::manifest::display_path;
 use firedrill_core::watch::Watch;
@@ -11,6 +12,8 @@ use super::server::{Refusal, Row, Server, Trouble, quoted, rows};
 
 /// Tables that are asked for in one go: answers are short, but not without bound.
 const BATCH: usize = 200;
+/// Tables that are read at a time.
+const LANES_MAX: usize = 4;
 /// What a message is cut to.
 const MESSAGE_MAX: usize = 240;
 /// Schemas that belong to the server.
@@ -131,14 +134,42 @@ pub(super) fn check(
     watch: &Watch,
     mut seen: impl FnMut(&Table, Outcome),
 ) -> Result<(), Trouble> {
-    for batch in tables.chunks(BATCH) {
-        watch.check()?;
-        let outcomes = check_batch(server, batch)?;
-        for (table, outcome) in batch.iter().zip(outcomes) {
-            seen(table, outcome);
+    let lanes = std::thread::available_parallelism().map_or(1, usize::from).clamp(1, LANES_MAX);
+    let size = (tables.len() / (lanes * 4)).clamp(8, BATCH);
+    let batches: Vec<&[Table]> = tables.chunks(size).collect();
+    let next = AtomicUsize::new(0);
+    let lane = || -> Vec<(usize, Result<Vec<Outcome>, Trouble>)> {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(batch) = batches.get(number) else { return done };
+            let outcomes = watch.check().map_err(Trouble::from).and_then(|()| check_batch(server, batch));
+            let stop = outcomes.is_err();
+            done.push((number, outcomes));
+            if stop {
+                next.store(usize::MAX / 2, Ordering::Relaxed);
+            }
+        }
+    };
+    let mut done: Vec<_> = std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
+        let lost = || vec![(usize::MAX, Err(Trouble::Ours("a thread of the examination panicked".to_owned())))];
+        lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_else(|_| lost())).collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    let mut trouble = None;
+    for (number, outcomes) in done {
+        match outcomes {
+            Ok(outcomes) => {
+                let batch = batches.get(number).copied().unwrap_or_default();
+                batch.iter().zip(outcomes).for_each(|(table, outcome)| seen(table, outcome));
+            }
+            // Whoever else talked to a server that died of a table has only lost it.
+            Err(dead @ Trouble::Dead(_)) => trouble = Some(dead),
+            Err(other) => trouble = trouble.or(Some(other)),
         }
     }
-    Ok(())
+    trouble.map_or(Ok(()), Err)
 }
 
 fn check_batch(server: &Server<'_>, batch: &[Table]) -> Result<Vec<Outcome>, Trouble> {
@@ -228,6 +259,42 @@ fn said(outcome: &mut Outcome, kind: &str, text: &str) {
     }
 }
 
+/// Tables that InnoDB knows and the server does not: their definitions (`.frm`) are lost.
+pub(super) fn orphans(server: &Server<'_>, tables: &[Table]) -> Result<Vec<String>, Trouble> {
+    let known: BTreeSet<(&str, &str)> = tables.iter().map(|t| (t.database.as_str(), t.name.as_str())).collect();
+    let mut orphans = BTreeSet::new();
+    let rows = server.ask("SELECT HEX(NAME) FROM information_schema.INNODB_SYS_TABLES WHERE NAME LIKE '%/%';")?;
+    for name in rows.iter().flatten().filter_map(|name| String::from_utf8(hex::decode(name).ok()?).ok()) {
+        if let Some((database, table)) = file_name(&name)
+            && !known.contains(&(database.as_str(), table.as_str()))
+        {
+            orphans.insert(display_path(format!("{database}.{table}").as_bytes()));
+        }
+    }
+    Ok(orphans.into_iter().collect())
+}
+
+/// The database and table in a name such as `shop/parts#P#p0`; none for what the server makes for itself, and for
+/// names in its own code for letters beyond ASCII.
+fn file_name(name: &str) -> Option<(String, String)> {
+    let (database, table) = name.split_once('/')?;
+    let table = table.split("#P#").next()?.split("#p#").next()?;
+    let own = table.starts_with("#sql") || table.starts_with("FTS_0") || table.is_empty();
+    (!own).then(|| Some((decoded(database)?, decoded(table)?)))?
+}
+
+/// `we@002eird` is `we.ird`.
+fn decoded(name: &str) -> Option<String> {
+    let mut parts = name.split('@');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(4)?;
+        text.push(char::from_u32(u32::from_str_radix(code, 16).ok()?)?);
+        text.push_str(rest);
+    }
+    Some(text)
+}
+
 /// An account that owns views, routines, triggers or events, and is not among the accounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definer {
@@ -288,6 +355,17 @@ mod tests {
         let mut outcomes = vec![Outcome::default(); batch.len()];
         let last = read(&rows(output.as_bytes()), &batch, &mut outcomes);
         (outcomes, last)
+    }
+
+    #[test]
+    fn names_of_files_are_names_of_tables() {
+        let of = |name: &str| file_name(name).map(|(database, table)| format!("{database}|{table}"));
+        assert_eq!(of("shop/orders").as_deref(), Some("shop|orders"));
+        assert_eq!(of("we@002eird@0060x/t@002ea@0060b").as_deref(), Some("we.ird`x|t.a`b"));
+        assert_eq!(of("shop/parts#P#p0").as_deref(), Some("shop|parts"));
+        for name in ["shop/#sql-ib23", "shop/FTS_0000000000000012_CONFIG", "SYS_FOREIGN", "shop/@zz"] {
+            assert_eq!(of(name), None, "{name}");
+        }
     }
 
     #[test]

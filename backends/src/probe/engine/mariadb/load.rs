@@ -9,7 +9,7 @@ use firedrill_core::finding::Finding;
 use firedrill_core::subject::Subject;
 
 use super::facts::Header;
-use super::script::{Deed, Script, Watched};
+use super::script::{Deed, Script, Stream, Watched};
 use super::server::{DATA, Refusal, Server, Trouble, furnish, quoted};
 use super::{kit, log};
 use crate::probe::engine::dumps::{Dump, is_own_trouble};
@@ -21,15 +21,9 @@ const LOADER: &str = "firedrill_loader";
 /// Where statements go that name no database.
 pub(super) const NOWHERE: &str = "firedrill_load";
 
-/// Settings of a server that is thrown away: nothing has to survive its end.
-const THROW_AWAY: [&str; 6] = [
-    "--innodb-flush-log-at-trx-commit=0",
-    "--innodb-doublewrite=0",
-    "--innodb-buffer-pool-size=1G",
-    "--innodb-log-file-size=512M",
-    "--innodb-flush-method=nosync",
-    "--innodb-stats-persistent=0",
-];
+/// Settings for loading much in little time.
+const LOADING: [&str; 3] =
+    ["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=512M", "--innodb-stats-persistent=0"];
 
 /// Refusals that tell of another server than the one that was dumped: engines, character sets, plugins, settings.
 const OTHER_SERVER: [u32; 6] = [1115, 1193, 1273, 1286, 1524, 1228];
@@ -107,7 +101,7 @@ fn reachable<'c>(
     }
     let start = Instant::now();
     server.stop()?;
-    let mut settings = THROW_AWAY.map(str::to_owned).to_vec();
+    let mut settings = LOADING.map(str::to_owned).to_vec();
     settings.push("--skip-grant-tables".to_owned());
     let server = Server::start(cell, &settings, LOADER, &session.subject.watch);
     session.spent(Phase::Start, start.elapsed());
@@ -130,6 +124,9 @@ fn empty_server<'c>(
             "--skip-test-db",
             "--skip-name-resolve",
             "--tmpdir=/cell/tmp",
+            "--loose-debug-no-sync",
+            "--innodb-flush-method=nosync",
+            "--innodb-doublewrite=0",
         ],
     );
     let ended = cell.run(&install, Pipes::default())?;
@@ -138,7 +135,7 @@ fn empty_server<'c>(
         let words = log::telling(&said).unwrap_or_else(|| ended.describe());
         return Err(Trouble::Ours(format!("mariadb-install-db: {words}")));
     }
-    let settings = THROW_AWAY.map(str::to_owned);
+    let settings = LOADING.map(str::to_owned);
     let mut server = Server::start(cell, &settings, "root", &session.subject.watch)?;
     let database = quoted(header.database.as_deref().unwrap_or(NOWHERE));
     server.ask(&format!(
@@ -172,11 +169,11 @@ fn feed(
             return false;
         }
     };
-    let (mut trouble, mut whole) = (None, false);
+    let mut stream = Stream::default();
     let database = format!("--database={}", header.database.as_deref().unwrap_or(NOWHERE));
-    let stdin = Box::new(Watched::new(reader, script, &mut trouble, &mut whole));
+    let stdin = Box::new(Watched::new(reader, script, &mut stream));
     let ended = server.client(&[database], stdin, Some(Box::new(io::sink())));
-    if let Some(error) = trouble {
+    if let Some(error) = stream.trouble {
         let why = if is_own_trouble(&error) { "failed to read" } else { "not loaded to its end, as it cannot be decompressed" };
         session.examination.interrupt(format!("{at}: {why}: {error}"));
         return false;
@@ -188,15 +185,18 @@ fn feed(
             return false;
         }
     };
-    if let Some(trouble) = server.refusal(&ended) {
-        report_refusal(session, dump, header, script, trouble);
+    // The structure probe files a dump without an end; here nobody must take it for loaded.
+    let cut = stream.ended && (!stream.whole || (script.header && !script.marker));
+    let refusal = server.refusal(&ended);
+    if cut {
+        let words = refusal.map(|trouble| format!(" ({})", trouble.describe())).unwrap_or_default();
+        let why = "it does not end as a dump ends: what stood behind its end is unknown";
+        session.examination.interrupt(format!("{at}: {why}{words}"));
         return false;
     }
-    // The structure probe files a dump without an end; here nobody must take it for loaded.
-    if !whole || (script.header && !script.marker) {
-        session.examination.interrupt(format!(
-            "{at}: it was loaded, but it does not end as a dump ends: what stood behind its end is unknown"
-        ));
+    if let Some(trouble) = refusal {
+        report_refusal(session, dump, header, script, trouble);
+        return false;
     }
     true
 }
@@ -218,8 +218,8 @@ fn report_refusal(
             return session.examination.interrupt(why);
         }
     };
-    if is_command(&refusal, script) {
-        let why = format!("{at}: not loaded beyond the first command of the client");
+    if is_contained(&refusal, script) {
+        let why = format!("{at}: not loaded beyond a statement that reaches out of its server: {}", refusal.message);
         return session.examination.interrupt(why);
     }
     let line = refusal.line.map(|line| format!(" at line {line}")).unwrap_or_default();
@@ -240,11 +240,11 @@ fn report_refusal(
     session.find(Finding::damage("mariadb.load", at, "statements that a server executes to the last one", words));
 }
 
-/// Whether the client stumbled over a command of its own, which is filed as that.
-fn is_command(refusal: &Refusal, script: &Script) -> bool {
-    let near = |deed: &Deed| refusal.line.is_none_or(|line| line.abs_diff(deed.line) <= 1);
+/// Whether what was refused is filed already as something that reaches out.
+fn is_contained(refusal: &Refusal, script: &Script) -> bool {
+    let near = |deed: &Deed| refusal.line.is_some_and(|line| line.abs_diff(deed.line) <= 1);
     (refusal.code == 0 && refusal.message.contains("Unknown command"))
-        || (refusal.code == 1064 && script.commands.iter().any(near))
+        || script.commands.iter().chain(&script.reaches).any(near)
 }
 
 fn report_deeds(session: &mut Session<'_>, dump: &Dump, script: &Script) {

@@ -28,8 +28,12 @@ const KEYS: [&str; 6] = [
     "key management",
 ];
 
+/// Words before the size of the pages in the files, where the server expected another one.
+pub(super) const PAGE_SIZE: &str = "uses page size ";
+
 /// Words by which a log tells of broken data.
-const BROKEN: [&str; 15] = [
+const BROKEN: [&str; 16] = [
+    PAGE_SIZE,
     "corrupt",
     "checksum mismatch",
     "is in the future",

@@ -242,6 +242,14 @@ fn verify(
         gaps(session, at, check::lost_definers(server, &accounts)?);
     } else {
         memory::compare(session, at, &rows, held.streamed);
+        for orphan in check::orphans(server, &tables)? {
+            session.find(Finding::anomaly(
+                "mariadb.orphan",
+                format!("{at}: {orphan}"),
+                "a definition of the table beside its data",
+                "data that InnoDB knows, and no definition: the server does not see the table",
+            ));
+        }
     }
     let total: u64 = rows.values().sum();
     session.examination.notes.push(format!(

@@ -305,11 +305,18 @@ fn was_killed(ended: &Ended) -> bool {
 
 fn boot<'c>(session: &Session<'_>, cell: &'c dyn Cell, known: &Known) -> Result<Server<'c>, Failure> {
     let mut arguments = known.facts.arguments();
-    arguments.extend(
-        ["--skip-grant-tables", "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0"].map(str::to_owned),
-    );
+    arguments.push("--skip-grant-tables".to_owned());
     arguments.push(format!("--innodb-buffer-pool-size={MEMORY}"));
-    match Server::start(cell, &arguments, "root", &session.subject.watch) {
+    let mut started = Server::start(cell, &arguments, "root", &session.subject.watch);
+    // A data folder does not tell the size of its pages to anybody but the server.
+    if let Err(Trouble::Dead(words)) = &started
+        && let Some(size) = words.split_once(log::PAGE_SIZE).and_then(|(_, size)| size.split(',').next())
+        && let Ok(size) = size.trim().parse::<u32>()
+    {
+        arguments.push(format!("--innodb-page-size={size}"));
+        started = Server::start(cell, &arguments, "root", &session.subject.watch);
+    }
+    match started {
         Ok(server) => Ok(server),
         Err(Trouble::Dead(words)) => {
             let expected = "a server that starts on the data";

@@ -309,24 +309,28 @@ fn note(deeds: &mut Vec<Deed>, what: String, line: u64) {
     }
 }
 
+/// What is known of the stream itself.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    /// The reader's error: whoever reads may keep it for himself.
+    pub(super) trouble: Option<io::Error>,
+    /// It was read to its end.
+    pub(super) ended: bool,
+    /// Its end is the end of a statement.
+    pub(super) whole: bool,
+}
+
 /// Reads a script, and watches what is read.
 pub(super) struct Watched<'s, R> {
     reader: R,
     lexer: Lexer,
     script: &'s mut Script,
-    /// The reader's error: whoever reads may keep it for himself.
-    trouble: &'s mut Option<io::Error>,
-    whole: &'s mut bool,
+    stream: &'s mut Stream,
 }
 
 impl<'s, R: Read> Watched<'s, R> {
-    pub(super) fn new(
-        reader: R,
-        script: &'s mut Script,
-        trouble: &'s mut Option<io::Error>,
-        whole: &'s mut bool,
-    ) -> Self {
-        Self { reader, lexer: Lexer::default(), script, trouble, whole }
+    pub(super) fn new(reader: R, script: &'s mut Script, stream: &'s mut Stream) -> Self {
+        Self { reader, lexer: Lexer::default(), script, stream }
     }
 }
 
@@ -335,8 +339,9 @@ impl<R: Read> Read for Watched<'_, R> {
         let script = &mut *self.script;
         match self.reader.read(into) {
             Ok(0) => {
-                if !*self.whole {
-                    *self.whole = self.lexer.finish(&mut |token, line| script.see(token, line));
+                if !self.stream.ended {
+                    self.stream.ended = true;
+                    self.stream.whole = self.lexer.finish(&mut |token, line| script.see(token, line));
                 }
                 Ok(0)
             }
@@ -345,9 +350,10 @@ impl<R: Read> Read for Watched<'_, R> {
                 self.lexer.feed(bytes, &mut |token, line| script.see(token, line));
                 Ok(n)
             }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
             Err(error) => {
                 let copy = io::Error::new(error.kind(), error.to_string());
-                self.trouble.get_or_insert(error);
+                self.stream.trouble.get_or_insert(error);
                 Err(copy)
             }
         }
@@ -360,11 +366,10 @@ mod tests {
 
     fn watched(text: &str) -> (Script, bool) {
         let mut script = Script::begin("shop");
-        let (mut trouble, mut whole) = (None, false);
-        let mut reader = Watched::new(text.as_bytes(), &mut script, &mut trouble, &mut whole);
-        io::copy(&mut reader, &mut io::sink()).unwrap();
-        assert!(trouble.is_none());
-        (script, whole)
+        let mut stream = Stream::default();
+        io::copy(&mut Watched::new(text.as_bytes(), &mut script, &mut stream), &mut io::sink()).unwrap();
+        assert!(stream.trouble.is_none() && stream.ended);
+        (script, stream.whole)
     }
 
     fn reaches(text: &str) -> Vec<String> {
