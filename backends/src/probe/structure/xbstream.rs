@@ -252,7 +252,8 @@ impl Stream<'_> {
             let names = MANDATORY.get(number).map_or(&[][..], |(_, names)| names);
             names.iter().find_map(|name| self.files.get(name.as_bytes())).map(|part| part.content.clone())
         };
-        let compressed = |path: &Vec<u8>| [&b".qp"[..], b".zst", b".lz4"].iter().any(|end| path.ends_with(end));
+        let compressed =
+            |path: &Vec<u8>| [&b".qp"[..], b".zst", b".lz4"].iter().any(|end| path.ends_with(end));
         Metadata {
             settings: content(0).unwrap_or_default(),
             checkpoints: content(1).unwrap_or_default(),

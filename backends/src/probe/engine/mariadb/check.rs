@@ -153,7 +153,8 @@ pub(super) fn check(
     };
     let mut done: Vec<_> = std::thread::scope(|scope| {
         let lanes: Vec<_> = (0..lanes).map(|_| scope.spawn(lane)).collect();
-        let lost = || vec![(usize::MAX, Err(Trouble::Ours("a thread of the examination panicked".to_owned())))];
+        let lost =
+            || vec![(usize::MAX, Err(Trouble::Ours("a thread of the examination panicked".to_owned())))];
         lanes.into_iter().flat_map(|lane| lane.join().unwrap_or_else(|_| lost())).collect()
     });
     done.sort_by_key(|(number, _)| *number);
@@ -202,7 +203,8 @@ fn check_batch(server: &Server<'_>, batch: &[Table]) -> Result<Vec<Outcome>, Tro
         });
     }
     for refusal in refusals {
-        let at = refusal.line.and_then(|line| usize::try_from(line).ok()).and_then(|line| line.checked_sub(1));
+        let at =
+            refusal.line.and_then(|line| usize::try_from(line).ok()).and_then(|line| line.checked_sub(1));
         if let Some(outcome) = at.and_then(|at| outcomes.get_mut(at)) {
             outcome.well = false;
             outcome.against.push(refusal.describe());
@@ -261,9 +263,11 @@ fn said(outcome: &mut Outcome, kind: &str, text: &str) {
 
 /// Tables that InnoDB knows and the server does not: their definitions (`.frm`) are lost.
 pub(super) fn orphans(server: &Server<'_>, tables: &[Table]) -> Result<Vec<String>, Trouble> {
-    let known: BTreeSet<(&str, &str)> = tables.iter().map(|t| (t.database.as_str(), t.name.as_str())).collect();
+    let known: BTreeSet<(&str, &str)> =
+        tables.iter().map(|t| (t.database.as_str(), t.name.as_str())).collect();
     let mut orphans = BTreeSet::new();
-    let rows = server.ask("SELECT HEX(NAME) FROM information_schema.INNODB_SYS_TABLES WHERE NAME LIKE '%/%';")?;
+    let rows =
+        server.ask("SELECT HEX(NAME) FROM information_schema.INNODB_SYS_TABLES WHERE NAME LIKE '%/%';")?;
     for name in rows.iter().flatten().filter_map(|name| String::from_utf8(hex::decode(name).ok()?).ok()) {
         if let Some((database, table)) = file_name(&name)
             && !known.contains(&(database.as_str(), table.as_str()))

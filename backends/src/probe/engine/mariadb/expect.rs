@@ -110,7 +110,9 @@ impl Wishes {
                 session.find(Finding::damage("mariadb.missing", place, what, "nothing that holds it"));
                 continue;
             }
-            for role in wish.roles.iter().filter(|role| !self.roles.get(number).is_some_and(|r| r.contains(*role))) {
+            for role in
+                wish.roles.iter().filter(|role| !self.roles.get(number).is_some_and(|r| r.contains(*role)))
+            {
                 session.find(Finding::damage(
                     "mariadb.account_missing",
                     place.clone(),
@@ -136,9 +138,9 @@ fn database(wish: &DatabaseExpectation, held: &Held<'_>) -> Option<String> {
 
 /// `app` is any account of that name or a role, `app@host` that one.
 fn has_account(accounts: &BTreeSet<String>, role: &str) -> bool {
-    accounts.iter().any(|account| {
-        account == role || account.rsplit_once('@').is_some_and(|(user, _)| user == role)
-    })
+    accounts
+        .iter()
+        .any(|account| account == role || account.rsplit_once('@').is_some_and(|(user, _)| user == role))
 }
 
 /// The table that `name` means: in `database`, unless it names another one.
@@ -200,7 +202,12 @@ fn queries(
             Err(trouble) => return Err(trouble),
         };
         let expected = format!("`{}` to answer `{}`", query.sql, query.equals);
-        session.find(Finding::damage("mariadb.query", format!("{}: {database}", held.location), expected, seen));
+        session.find(Finding::damage(
+            "mariadb.query",
+            format!("{}: {database}", held.location),
+            expected,
+            seen,
+        ));
     }
     Ok(())
 }
@@ -310,7 +317,10 @@ pub(super) fn canaries(session: &mut Session<'_>, held: &Held<'_>) -> Result<(),
             session.find(Finding::anomaly(
                 "mariadb.canary_future",
                 place,
-                format!("a canary that was planted before the snapshot of {:.0}", session.subject.snapshot.time),
+                format!(
+                    "a canary that was planted before the snapshot of {:.0}",
+                    session.subject.snapshot.time
+                ),
                 format!("one of {}", newest.time()),
             ));
         } else {
@@ -327,7 +337,9 @@ mod tests {
 
     #[test]
     fn times_are_read_in_any_usual_form() {
-        for text in ["2026-01-02 03:04:05", "2026-01-02T03:04:05Z", "1767323045", "2026-01-02 03:04:05.000000"] {
+        for text in
+            ["2026-01-02 03:04:05", "2026-01-02T03:04:05Z", "1767323045", "2026-01-02 03:04:05.000000"]
+        {
             assert_eq!(time(text).unwrap().to_string(), "2026-01-02T03:04:05Z", "{text}");
         }
         for text in ["NULL", "", "12", "yesterday"] {
@@ -338,7 +350,11 @@ mod tests {
     #[test]
     fn accounts_are_known_by_name_or_in_full() {
         let accounts = BTreeSet::from(["app@%".to_owned(), "reader".to_owned()]);
-        assert!(has_account(&accounts, "app") && has_account(&accounts, "app@%") && has_account(&accounts, "reader"));
+        assert!(
+            has_account(&accounts, "app")
+                && has_account(&accounts, "app@%")
+                && has_account(&accounts, "reader")
+        );
         assert!(!has_account(&accounts, "app@localhost") && !has_account(&accounts, "ap"));
     }
 }

@@ -152,7 +152,9 @@ impl Header {
         for line in text.lines().take(60) {
             if line.starts_with("-- MariaDB dump") || line.starts_with("-- MySQL dump") {
                 tool_is_maria |= line.contains("MariaDB");
-            } else if let Some(database) = line.strip_prefix("-- Host:").and_then(|l| l.split_once("Database: ")) {
+            } else if let Some(database) =
+                line.strip_prefix("-- Host:").and_then(|l| l.split_once("Database: "))
+            {
                 header.database = Some(database.1.to_owned()).filter(|name| !name.is_empty());
             } else if let Some(version) = line.strip_prefix("-- Server version") {
                 header.server = log::plain(version.trim(), 80);
@@ -184,7 +186,9 @@ mod tests {
               innodb_data_file_path=ibdata1:12M:autoextend\n",
         );
         assert_eq!(facts.version(), Some(Version::new(10, 11)));
-        assert!(!facts.is_incremental() && !facts.is_partial() && !facts.is_prepared() && !facts.names_keys());
+        assert!(
+            !facts.is_incremental() && !facts.is_partial() && !facts.is_prepared() && !facts.names_keys()
+        );
         assert_eq!(
             facts.arguments(),
             ["--innodb-page-size=16384", "--innodb-data-file-path=ibdata1:12M:autoextend"]
@@ -202,7 +206,8 @@ mod tests {
         assert!(of("", "backup_type = log-applied\n").is_prepared());
         let foreign = of("server_version = 8.0.36\ntool_name = xtrabackup\n", "");
         assert!(foreign.is_foreign() && foreign.version().is_none());
-        let hostile = Facts::of(b"", b"", b"innodb_page_size=1 --init-file=/x\ninnodb_data_file_path=/etc/x\n");
+        let hostile =
+            Facts::of(b"", b"", b"innodb_page_size=1 --init-file=/x\ninnodb_data_file_path=/etc/x\n");
         assert!(hostile.arguments().is_empty());
         assert!(Facts::of(b"", b"", b"plugin_load=file_key_management\n").names_keys());
     }
@@ -219,7 +224,8 @@ mod tests {
                      -- Server version\t8.0.36\n";
         let header = Header::of(mysql.as_bytes());
         assert!(header.is_mysql && header.version.is_none() && header.database.is_none());
-        let old = "-- MySQL dump 10.19  Distrib 10.5.23-MariaDB, for x\n-- Server version\t5.5.5-10.5.23-MariaDB\n";
+        let old =
+            "-- MySQL dump 10.19  Distrib 10.5.23-MariaDB, for x\n-- Server version\t5.5.5-10.5.23-MariaDB\n";
         assert_eq!(Header::of(old.as_bytes()).version, Some(Version::new(10, 5)));
     }
 }

@@ -44,7 +44,8 @@ enum State {
 
 /// Commands that the client takes at the beginning of a line, if they do anything beyond the statement at hand.
 const COMMANDS: [&[u8]; 11] = [
-    b"source", b"system", b"tee", b"pager", b"edit", b"connect", b"quit", b"exit", b"notee", b"nopager", b"prompt",
+    b"source", b"system", b"tee", b"pager", b"edit", b"connect", b"quit", b"exit", b"notee", b"nopager",
+    b"prompt",
 ];
 
 /// The lexer.
@@ -331,11 +332,7 @@ mod tests {
         same("/*!40101 SET a */;", &["SET", "a", ";1"], true);
         same("a /* ; ' */ b -- it's ;\n # x\n;", &["a", "b", "#-- it's ;", "## x", ";3"], true);
         same("a --b;", &["a", "-", "-", "b", ";1"], true);
-        same(
-            "DELIMITER ;;\na; b ;;\ndelimiter ;\nc;",
-            &["a", ";", "b", ";2", "c", ";4"].map(|t| t),
-            true,
-        );
+        same("DELIMITER ;;\na; b ;;\ndelimiter ;\nc;", &["a", ";", "b", ";2", "c", ";4"].map(|t| t), true);
         same("/*M!999999\\- enable it */ \nx;", &["x", ";2"], true);
     }
 

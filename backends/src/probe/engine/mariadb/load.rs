@@ -65,7 +65,9 @@ pub(super) fn load<'c>(
         Ok(server) => server,
         Err(trouble) => {
             let words = trouble.describe();
-            session.examination.interrupt(format!("{}: no empty server to load it into: {words}", dump.location));
+            session
+                .examination
+                .interrupt(format!("{}: no empty server to load it into: {words}", dump.location));
             return None;
         }
     };
@@ -174,7 +176,11 @@ fn feed(
     let stdin = Box::new(Watched::new(reader, script, &mut stream));
     let ended = server.client(&[database], stdin, Some(Box::new(io::sink())));
     if let Some(error) = stream.trouble {
-        let why = if is_own_trouble(&error) { "failed to read" } else { "not loaded to its end, as it cannot be decompressed" };
+        let why = if is_own_trouble(&error) {
+            "failed to read"
+        } else {
+            "not loaded to its end, as it cannot be decompressed"
+        };
         session.examination.interrupt(format!("{at}: {why}: {error}"));
         return false;
     }
@@ -219,7 +225,10 @@ fn report_refusal(
         }
     };
     if is_contained(&refusal, script) {
-        let why = format!("{at}: not loaded beyond a statement that reaches out of its server: {}", refusal.message);
+        let why = format!(
+            "{at}: not loaded beyond a statement that reaches out of its server: {}",
+            refusal.message
+        );
         return session.examination.interrupt(why);
     }
     let line = refusal.line.map(|line| format!(" at line {line}")).unwrap_or_default();
@@ -237,7 +246,12 @@ fn report_refusal(
             header.server
         ));
     }
-    session.find(Finding::damage("mariadb.load", at, "statements that a server executes to the last one", words));
+    session.find(Finding::damage(
+        "mariadb.load",
+        at,
+        "statements that a server executes to the last one",
+        words,
+    ));
 }
 
 /// Whether what was refused is filed already as something that reaches out.
@@ -255,7 +269,11 @@ fn report_deeds(session: &mut Session<'_>, dump: &Dump, script: &Script) {
             "mariadb.meta_command",
             place(deed),
             "SQL alone",
-            format!("`{}`, a command of the client, which runs where the dump is loaded{}", deed.what, times(deed)),
+            format!(
+                "`{}`, a command of the client, which runs where the dump is loaded{}",
+                deed.what,
+                times(deed)
+            ),
         ));
     }
     for deed in &script.reaches {

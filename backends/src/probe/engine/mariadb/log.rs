@@ -19,14 +19,8 @@ const OURS: [&str; 14] = [
 ];
 
 /// Words that say that tables are encrypted and the key is not here.
-const KEYS: [&str; 6] = [
-    "encryption key",
-    "key_id",
-    "is encrypted",
-    "decryption failed",
-    "encryption plugin",
-    "key management",
-];
+const KEYS: [&str; 6] =
+    ["encryption key", "key_id", "is encrypted", "decryption failed", "encryption plugin", "key management"];
 
 /// Words before the size of the pages in the files, where the server expected another one.
 pub(super) const PAGE_SIZE: &str = "uses page size ";
@@ -75,7 +69,10 @@ pub(super) fn telling(text: &str) -> Option<String> {
 
 fn errors(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter(|line| {
-        line.contains("[ERROR]") || line.contains("Error:") || line.contains("error:") || line.contains("FATAL")
+        line.contains("[ERROR]")
+            || line.contains("Error:")
+            || line.contains("error:")
+            || line.contains("FATAL")
     })
 }
 

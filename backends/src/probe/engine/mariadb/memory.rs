@@ -27,7 +27,12 @@ struct Remembered {
 
 /// Compares the rows of a physical backup with those of the last verified drill, and remembers them. `streamed`: its
 /// tables are compared by the structure probe.
-pub(super) fn compare(session: &mut Session<'_>, location: &str, rows: &BTreeMap<String, u64>, streamed: bool) {
+pub(super) fn compare(
+    session: &mut Session<'_>,
+    location: &str,
+    rows: &BTreeMap<String, u64>,
+    streamed: bool,
+) {
     let form = names::loose(location);
     let baseline = session.subject.history.baseline.as_ref().and_then(|b| b.probes.get(super::NAME));
     let before = baseline
@@ -90,7 +95,9 @@ mod tests {
 
     #[test]
     fn rows_that_fell_and_tables_that_vanished_are_told() {
-        let of = |list: &[(&str, u64)]| list.iter().map(|(n, r)| ((*n).to_owned(), *r)).collect::<BTreeMap<_, _>>();
+        let of = |list: &[(&str, u64)]| {
+            list.iter().map(|(n, r)| ((*n).to_owned(), *r)).collect::<BTreeMap<_, _>>()
+        };
         let before = Remembered {
             tables: of(&[("a.users", 100), ("a.orders", 50), ("a.sessions", 90), ("a.small", 3)]),
             complete: true,

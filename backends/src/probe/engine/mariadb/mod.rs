@@ -229,7 +229,9 @@ fn verify(
     let watch = session.subject.watch.clone();
     check::check(server, &tables, &watch, |table, outcome| {
         judge(session, held, table, &outcome);
-        if let Some(count) = outcome.rows.filter(|_| table.kind == Kind::Rows && !check::is_system(&table.database)) {
+        if let Some(count) =
+            outcome.rows.filter(|_| table.kind == Kind::Rows && !check::is_system(&table.database))
+        {
             rows.insert(table.shown(), count);
         }
     })?;

@@ -111,7 +111,10 @@ pub(super) fn look(session: &mut Session<'_>, source: &Source) -> Option<Known> 
         return refuse(session, why.to_owned());
     }
     if facts.is_compressed() {
-        return refuse(session, "its files are compressed one by one, which this version cannot undo".to_owned());
+        return refuse(
+            session,
+            "its files are compressed one by one, which this version cannot undo".to_owned(),
+        );
     }
     Some(known)
 }
@@ -228,7 +231,12 @@ pub(super) fn start<'c>(
 enum Failure {
     Ours(String),
     /// What the tool or server said, and what was expected of it.
-    Backup { code: &'static str, expected: &'static str, said: String, words: String },
+    Backup {
+        code: &'static str,
+        expected: &'static str,
+        said: String,
+        words: String,
+    },
 }
 
 impl From<Trouble> for Failure {

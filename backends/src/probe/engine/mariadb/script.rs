@@ -161,7 +161,9 @@ impl Statement {
             ("START", "SLAVE" | "REPLICA" | "GROUP_REPLICATION" | "ALL") => Some(format!("START {second}")),
             // Without a host it only notes a position, as `mariadb-dump --master-data` does.
             ("CHANGE", _) if self.host => Some(format!("CHANGE {second} to a host")),
-            ("CREATE", _) if self.word(1) == "SERVER" || self.word(3) == "SERVER" => Some("CREATE SERVER".to_owned()),
+            ("CREATE", _) if self.word(1) == "SERVER" || self.word(3) == "SERVER" => {
+                Some("CREATE SERVER".to_owned())
+            }
             ("SHUTDOWN" | "KILL", _) => Some(first.clone()),
             ("SET", _) => self.global_file(),
             _ => None,
@@ -172,8 +174,14 @@ impl Statement {
 
     /// Settings that let a server write where it should not, or run what it should not.
     fn global_file(&self) -> Option<String> {
-        const TELLING: [&str; 6] =
-            ["GENERAL_LOG", "SLOW_QUERY_LOG", "EVENT_SCHEDULER", "INIT_CONNECT", "INIT_SLAVE", "LOCAL_INFILE"];
+        const TELLING: [&str; 6] = [
+            "GENERAL_LOG",
+            "SLOW_QUERY_LOG",
+            "EVENT_SCHEDULER",
+            "INIT_CONNECT",
+            "INIT_SLAVE",
+            "LOCAL_INFILE",
+        ];
         let global = self.has("GLOBAL") || self.has("@@GLOBAL");
         let named = self.parts.iter().find_map(|part| match part {
             Part::Word(word) => {
@@ -258,7 +266,8 @@ impl Script {
     }
 
     fn insert(&mut self, statement: &Statement) {
-        let into = statement.parts.iter().position(|p| matches!(p, Part::Word(w) if w.eq_ignore_ascii_case("INTO")));
+        let into =
+            statement.parts.iter().position(|p| matches!(p, Part::Word(w) if w.eq_ignore_ascii_case("INTO")));
         let Some(name) = into.and_then(|at| statement.name(at + 1)) else {
             self.uncountable = true;
             return;
@@ -275,7 +284,10 @@ impl Script {
 
     /// `CREATE TABLE` begins a count, `DROP TABLE` ends it.
     fn table(&mut self, statement: &Statement, drop: bool) {
-        let at = statement.parts.iter().position(|p| matches!(p, Part::Word(w) if w.eq_ignore_ascii_case("TABLE")));
+        let at = statement
+            .parts
+            .iter()
+            .position(|p| matches!(p, Part::Word(w) if w.eq_ignore_ascii_case("TABLE")));
         if drop && statement.has("DATABASE") {
             self.uncountable = true;
         }
@@ -405,7 +417,10 @@ mod tests {
             ("INSTALL SONAME 'ha_connect';", "INSTALL SONAME@1"),
             ("CHANGE MASTER TO MASTER_HOST='10.0.0.1', MASTER_USER='u';", "CHANGE MASTER to a host@1"),
             ("START SLAVE;", "START SLAVE@1"),
-            ("create table f (a int) engine=federated connection='mysql://u@h/x';", "a table with ENGINE=FEDERATED@1"),
+            (
+                "create table f (a int) engine=federated connection='mysql://u@h/x';",
+                "a table with ENGINE=FEDERATED@1",
+            ),
             ("/*!50000 CREATE SERVER s FOREIGN DATA WRAPPER mysql */;", "CREATE SERVER@1"),
             ("SET GLOBAL general_log_file='/x';", "SET GLOBAL GENERAL_LOG_FILE@1"),
             ("SET @@global.event_scheduler=1;", "SET GLOBAL EVENT_SCHEDULER@1"),

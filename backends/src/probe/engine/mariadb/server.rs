@@ -170,7 +170,10 @@ impl<'c> Server<'c> {
             }
             self.watch.check()?;
             if start.elapsed() > START_MAX {
-                return Err(Trouble::Ours(format!("the server was not ready after {} s", START_MAX.as_secs())));
+                return Err(Trouble::Ours(format!(
+                    "the server was not ready after {} s",
+                    START_MAX.as_secs()
+                )));
             }
             std::thread::sleep(START_STEP);
         }

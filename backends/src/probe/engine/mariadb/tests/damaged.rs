@@ -57,7 +57,8 @@ fn a_statement_that_fails_is_told_with_its_line() {
     assert!(examination.findings[0].seen.contains("1064"), "{examination:#?}");
     assert!(examination.findings[0].seen.contains("at line"), "{examination:#?}");
     // A dump whose rows are refused: the key is there twice.
-    let twice = replaced(&MADE.one, "INSERT INTO `child` VALUES\n(1,1);", "INSERT INTO `child` VALUES\n(1,1),(1,1);");
+    let twice =
+        replaced(&MADE.one, "INSERT INTO `child` VALUES\n(1,1);", "INSERT INTO `child` VALUES\n(1,1),(1,1);");
     assert_eq!(codes(&examine("shop.sql", twice)), ["mariadb.load"]);
 }
 

@@ -73,7 +73,10 @@ fn what_a_person_expects_is_asked() {
             database: Some("shop".into()),
             tables: vec!["orders".into(), "we.ird`x.t.a`b".into()],
             rows_min: [("orders".to_owned(), 4000)].into(),
-            queries: vec![Query { sql: "SELECT x FROM aria_table WHERE id=2;".into(), equals: "b\nc\td\\".into() }],
+            queries: vec![Query {
+                sql: "SELECT x FROM aria_table WHERE id=2;".into(),
+                equals: "b\nc\td\\".into(),
+            }],
             newest: Some(NewestRow { sql: "SELECT max(created_at) FROM orders".into(), max_age: None }),
             roles: vec!["app".into(), "ghost@%".into(), "reader".into()],
         },
@@ -83,7 +86,10 @@ fn what_a_person_expects_is_asked() {
     must_be_clean(&examination);
     assert_eq!(codes(&examination), Vec::<&str>::new());
     let point = examination.recovery_point.unwrap();
-    assert_eq!((point.basis, point.time.to_string()), (RecoveryBasis::Data, "2026-01-05T02:00:00Z".to_owned()));
+    assert_eq!(
+        (point.basis, point.time.to_string()),
+        (RecoveryBasis::Data, "2026-01-05T02:00:00Z".to_owned())
+    );
 }
 
 #[test]

@@ -14,7 +14,12 @@ fn commands_of_the_client_do_not_run() {
     }
     let place = tempfile::tempdir().unwrap();
     let mark = place.path().join("mark");
-    for command in [format!("\\! touch {}", mark.display()), format!("system touch {};", mark.display()), "source /etc/passwd".into(), "tee /cell/x".into()] {
+    for command in [
+        format!("\\! touch {}", mark.display()),
+        format!("system touch {};", mark.display()),
+        "source /etc/passwd".into(),
+        "tee /cell/x".into(),
+    ] {
         let examination = examine("shop.sql", format!("{HEAD}{command}\n{TAIL}"));
         assert!(!mark.exists());
         assert!(codes(&examination).contains(&"mariadb.meta_command"), "{command}: {examination:#?}");

@@ -79,7 +79,12 @@ struct Server {
 impl Server {
     fn start(data: &Path) -> Self {
         let child = program("/usr/sbin/mariadbd")
-            .args(["--user=root", "--skip-networking", "--innodb-flush-log-at-trx-commit=0", "--plugin-maturity=unknown"])
+            .args([
+                "--user=root",
+                "--skip-networking",
+                "--innodb-flush-log-at-trx-commit=0",
+                "--plugin-maturity=unknown",
+            ])
             .args(["--innodb-log-file-size=8M", "--log-bin=bin", "--server-id=7", "--performance-schema=OFF"])
             .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", data.join("s").display()))
@@ -89,7 +94,14 @@ impl Server {
             .unwrap();
         let server = Self { child, data: data.to_owned() };
         let start = Instant::now();
-        while !server.client("mariadb").args(["-e", "select 1"]).stdout(Stdio::null()).status().unwrap().success() {
+        while !server
+            .client("mariadb")
+            .args(["-e", "select 1"])
+            .stdout(Stdio::null())
+            .status()
+            .unwrap()
+            .success()
+        {
             assert!(start.elapsed() < Duration::from_secs(60), "the server does not answer");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -152,7 +164,12 @@ fn make() -> Made {
     let place = tempfile::tempdir().unwrap();
     let data = place.path().join("data");
     let installed = program("mariadb-install-db")
-        .args(["--user=root", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"])
+        .args([
+            "--user=root",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--skip-name-resolve",
+        ])
         .arg(format!("--datadir={}", data.display()))
         .stdout(Stdio::null())
         .status()
@@ -162,7 +179,15 @@ fn make() -> Made {
     server.run(SQL);
     let weird = "we.ird`x";
     let one = server.dump(&["shop", "--routines", "--events"]);
-    let hex = server.dump(&["shop", "--routines", "--events", "--hex-blob", "--master-data=1", "--single-transaction", "--skip-extended-insert"]);
+    let hex = server.dump(&[
+        "shop",
+        "--routines",
+        "--events",
+        "--hex-blob",
+        "--master-data=1",
+        "--single-transaction",
+        "--skip-extended-insert",
+    ]);
     let databases = server.dump(&["--databases", "shop", weird, "--routines", "--events"]);
     let all = server.dump(&["--all-databases", "--routines", "--events", "--flush-privileges"]);
     let users = server.dump(&["--system=users"]);

@@ -18,7 +18,8 @@ use crate::runtime::process::ProcessRuntime;
 
 /// Whether this machine has a MariaDB; says so loudly when it has not.
 fn have() -> bool {
-    let programs = ["mariadbd", "mariadb", "mariadb-dump", "mariadb-backup", "mbstream", "mariadb-install-db"];
+    let programs =
+        ["mariadbd", "mariadb", "mariadb-dump", "mariadb-backup", "mbstream", "mariadb-install-db"];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = |program: &&str| {
         let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
@@ -52,7 +53,10 @@ fn examine_subject(subject: &Subject) -> Examination {
     assert!(MariadbProbe.recognises(subject));
     let examination = MariadbProbe.examine(subject);
     eprintln!("DBG {:?} {}", started.elapsed(), serde_json::to_string(&examination).unwrap());
-    assert!(std::fs::read_dir(&subject.work).unwrap().next().is_none(), "something is left in the work folder");
+    assert!(
+        std::fs::read_dir(&subject.work).unwrap().next().is_none(),
+        "something is left in the work folder"
+    );
     examination
 }
 
