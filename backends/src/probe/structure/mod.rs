@@ -186,7 +186,7 @@ pub(crate) fn read_stream(
     reader: impl std::io::Read,
 ) -> (Examination, Option<StreamMetadata>) {
     let context = Context::new(subject, Format::Xbstream);
-    let item = inspect::Item { location: location.to_owned(), name: location.as_bytes().to_vec() };
+    let item = inspect::Item { location: location.to_owned(), name: location.as_bytes().to_vec(), lead: 0 };
     let mut input = input::Input::part(&context, reader, location);
     // An error is on record in the context.
     let metadata = xbstream::read(&context, &item, &mut input).unwrap_or_default();

@@ -161,7 +161,7 @@ impl Header {
             }
         }
         let is_maria = header.server.contains("MariaDB") || (header.server.is_empty() && tool_is_maria);
-        header.is_mysql = !is_maria && !(tool_is_maria && header.server.starts_with("1"));
+        header.is_mysql = !(is_maria || tool_is_maria && header.server.starts_with('1'));
         // Some servers put `5.5.5-` in front, so that old clients do not stumble over the first number.
         let version = header.server.strip_prefix("5.5.5-").unwrap_or(&header.server);
         header.version = version.parse().ok().filter(|_| !header.is_mysql);

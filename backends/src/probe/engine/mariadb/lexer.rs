@@ -113,7 +113,7 @@ impl Lexer {
             State::Code => self.code(rest, byte, see),
             State::Word => self.word(byte, see),
             State::Quote(quote) => self.quoted(rest, byte, quote, see),
-            State::LineComment | State::DelimiterLine => self.to_line_end(byte, see),
+            State::LineComment | State::DelimiterLine => self.end_of_line(byte, see),
             State::BlockComment | State::NeverComment if rest.starts_with(b"*/") => {
                 self.state = State::Code;
                 2
@@ -257,7 +257,7 @@ impl Lexer {
         1
     }
 
-    fn to_line_end(&mut self, byte: u8, see: &mut impl FnMut(Token<'_>, u64)) -> usize {
+    fn end_of_line(&mut self, byte: u8, see: &mut impl FnMut(Token<'_>, u64)) -> usize {
         if byte != b'\n' {
             self.keep(byte);
             return 1;

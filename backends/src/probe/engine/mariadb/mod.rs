@@ -58,7 +58,7 @@ const NAME: &str = "mariadb";
 
 /// Loads backups of MariaDB, and asks them.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MariadbProbe;
+pub(crate) struct MariadbProbe;
 
 impl Probe for MariadbProbe {
     fn name(&self) -> &'static str {
@@ -69,11 +69,16 @@ impl Probe for MariadbProbe {
         if !subject.drill.expectations.mariadb.is_empty() {
             return true;
         }
-        let any = || {
-            let dumps = Dumps::of(subject, &[DumpKind::MysqlSql, DumpKind::Xbstream]);
-            !dumps.chosen.is_empty() || !physical::folders(subject).is_empty()
-        };
-        (demanded(subject) || offered(subject, &kit(None, None, &["mariadbd", "mariadb"])).is_ok()) && any()
+        let dumps = Dumps::of(subject, &[DumpKind::MysqlSql, DumpKind::Xbstream]);
+        let folders = physical::folders(subject);
+        if demanded(subject) {
+            return !dumps.chosen.is_empty() || !folders.is_empty();
+        }
+        let folders = folders.into_iter().map(Source::Folder);
+        dumps.chosen.iter().any(|dump| loadable(subject, dump))
+            || folders
+                .map(|source| physical::probable_software(subject, &source))
+                .any(|kit| offered(subject, &kit).is_ok())
     }
 
     fn examine(&self, subject: &Subject) -> Examination {
@@ -105,6 +110,15 @@ impl Probe for MariadbProbe {
         wishes.close(&mut session);
         session.finish()
     }
+}
+
+/// Whether there is software for a dump, as far as its beginning and its end tell what it needs.
+fn loadable(subject: &Subject, dump: &Dump) -> bool {
+    let software = match dump.kind {
+        DumpKind::MysqlSql => load::header(subject, dump).map(|header| load::software(&header)).ok(),
+        _ => Some(physical::probable_software(subject, &Source::Stream(dump.clone()))),
+    };
+    software.is_some_and(|kit| offered(subject, &kit).is_ok())
 }
 
 /// Software of MariaDB of these versions.

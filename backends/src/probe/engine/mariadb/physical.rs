@@ -1,9 +1,10 @@
 //! Physical backups: streams and folders, prepared and started.
 
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Ended, Kit, Pipes, Program};
+use firedrill_core::cell::{Cell, Ended, Kit, Pipes, Program, Version};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Finding, RecoveryBasis, RecoveryPoint};
 use firedrill_core::manifest::display_path;
@@ -13,11 +14,16 @@ use jiff::Timestamp;
 use super::facts::{CHECKPOINTS, Facts, INFO, SETTINGS};
 use super::server::{DATA, Server, Trouble, furnish};
 use super::{expect, kit, log};
+use crate::probe::bases::Bases;
 use crate::probe::engine::dumps::Dump;
 use crate::probe::engine::session::Session;
 use crate::probe::restored::Restored;
 use crate::probe::structure;
 
+/// What it takes to start a server on files, to prepare them first, and to unpack them before that.
+const SERVER: [&str; 2] = ["mariadbd", "mariadb"];
+const PREPARING: [&str; 3] = ["mariadbd", "mariadb", "mariadb-backup"];
+const UNPACKING: [&str; 4] = ["mariadbd", "mariadb", "mariadb-backup", "mbstream"];
 /// What is read of a metadata file.
 const META_MAX: usize = 64 << 10;
 /// Memory for preparing and for asking.
@@ -69,8 +75,36 @@ pub(super) fn folders(subject: &Subject) -> Vec<Folder> {
             found.push(Folder { path: folder.to_vec(), is_backup });
         }
     }
+    let bases = Bases::of(&subject.manifest, &subject.snapshot.paths);
+    found.retain(|folder| !bases.name(&[folder.path.as_slice(), b"/ibdata1"].concat()).is_programs(&[]));
     found.sort_by(|a, b| a.path.cmp(&b.path));
     found
+}
+
+/// The software that a backup seems to need, as far as that shows without reading all of it.
+pub(super) fn probable_software(subject: &Subject, source: &Source) -> Kit {
+    let version = match source {
+        Source::Stream(dump) => stream_version(subject, dump),
+        Source::Folder(folder) => {
+            return read_folder(subject, folder).map_or_else(|_| kit(None, None, &SERVER), |k| k.software);
+        }
+    };
+    kit(version, version, &UNPACKING)
+}
+
+/// The information is the last file in a stream.
+fn stream_version(subject: &Subject, dump: &Dump) -> Option<Version> {
+    if !dump.layers.is_empty() {
+        return None;
+    }
+    let mut file = dump.file(subject).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(META_MAX as u64))).ok()?;
+    let mut end = Vec::new();
+    file.take(META_MAX as u64).read_to_end(&mut end).ok()?;
+    let text = String::from_utf8_lossy(&end);
+    let (_, after) = text.rsplit_once("\nserver_version = ")?;
+    after.lines().next().filter(|version| version.contains("MariaDB"))?.parse().ok()
 }
 
 /// What is known of a physical backup before anything is started.
@@ -156,15 +190,23 @@ fn stream_facts(session: &mut Session<'_>, dump: &Dump) -> Option<Known> {
         session.examination.interrupt(format!("{at}: it does not say which server it comes from"));
         return None;
     };
-    let programs = ["mariadbd", "mariadb", "mariadb-backup", "mbstream"];
-    Some(Known { facts, raw: false, software: kit(Some(version), Some(version), &programs) })
+    Some(Known { facts, raw: false, software: kit(Some(version), Some(version), &UNPACKING) })
 }
 
 fn folder_facts(session: &mut Session<'_>, folder: &Folder) -> Option<Known> {
-    let at = display_path(&folder.path);
-    let subject = session.subject;
-    let read = |names: &[&str]| -> std::io::Result<Vec<u8>> {
-        let restored = Restored::open(&subject.root)?;
+    match read_folder(session.subject, folder) {
+        Ok(known) => Some(known),
+        Err(error) => {
+            let at = display_path(&folder.path);
+            session.examination.interrupt(format!("failed to read {at}: {error}"));
+            None
+        }
+    }
+}
+
+fn read_folder(subject: &Subject, folder: &Folder) -> io::Result<Known> {
+    let restored = Restored::open(&subject.root)?;
+    let read = |names: &[&str]| -> io::Result<Vec<u8>> {
         for name in names {
             let path = [folder.path.as_slice(), b"/", name.as_bytes()].concat();
             if let Some(content) = restored.head(&path, META_MAX)? {
@@ -173,24 +215,12 @@ fn folder_facts(session: &mut Session<'_>, folder: &Folder) -> Option<Known> {
         }
         Ok(Vec::new())
     };
-    let all = || -> std::io::Result<(Facts, Vec<u8>)> {
-        let facts = Facts::of(&read(&INFO)?, &read(&CHECKPOINTS)?, &read(&[SETTINGS])?);
-        Ok((facts, read(&["mariadb_upgrade_info", "mysql_upgrade_info"])?))
-    };
-    let (facts, upgrade) = match all() {
-        Ok(all) => all,
-        Err(error) => {
-            session.examination.interrupt(format!("failed to read {at}: {error}"));
-            return None;
-        }
-    };
-    let said = String::from_utf8_lossy(&upgrade).into_owned();
-    let version = facts.version().or_else(|| said.parse().ok());
-    let mut programs = vec!["mariadbd", "mariadb"];
-    if folder.is_backup && !facts.is_prepared() {
-        programs.push("mariadb-backup");
-    }
-    Some(Known { facts, raw: !folder.is_backup, software: kit(version, version, &programs) })
+    let facts = Facts::of(&read(&INFO)?, &read(&CHECKPOINTS)?, &read(&[SETTINGS])?);
+    let upgrade = read(&["mariadb_upgrade_info", "mysql_upgrade_info"])?;
+    let version = facts.version().or_else(|| String::from_utf8_lossy(&upgrade).parse().ok());
+    let unprepared = folder.is_backup && !facts.is_prepared();
+    let programs = if unprepared { &PREPARING[..] } else { &SERVER[..] };
+    Ok(Known { facts, raw: !folder.is_backup, software: kit(version, version, programs) })
 }
 
 /// Brings a backup in, prepares it and starts a server on it. `None`: that failed, which is on record.

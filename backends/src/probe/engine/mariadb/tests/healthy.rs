@@ -183,3 +183,85 @@ fn data_folders_recover_and_a_live_copy_is_told() {
     let live = examination.findings.iter().find(|f| f.code == "mariadb.live_copy");
     assert_eq!(live.map(|f| f.class), Some(Class::Anomaly), "{examination:#?}");
 }
+
+#[test]
+fn canaries_in_rows_tell_how_far_the_data_goes() {
+    use firedrill_core::canary::{Canary, derive_key};
+    use firedrill_core::secret::Secret;
+    if !have() {
+        return;
+    }
+    let key = derive_key(&Secret::new("correct horse"));
+    let dump = |signer: &Secret| {
+        let rows = (1..=3).map(|number| {
+            let time = format!("2026-01-05T0{number}:00:00Z").parse().unwrap();
+            let line = Canary::sign(signer, "app", number, time).unwrap().to_line();
+            format!("({number},'{}')", line.trim().replace('"', "\\\""))
+        });
+        let rows = rows.collect::<Vec<_>>().join(",");
+        format!(
+            "-- MariaDB dump 10.19  Distrib 10.11.19-MariaDB, for x\n-- Host: localhost    Database: shop\n\
+             -- Server version\t10.11.19-MariaDB\nCREATE TABLE firedrill_canary (id int, line text);\n\
+             INSERT INTO `firedrill_canary` VALUES {rows};\n-- Dump completed\n"
+        )
+    };
+    let examine_with = |text: String| {
+        let fixture = Fixture::new();
+        fixture.write("shop.sql", text);
+        let mut subject = subject(&fixture);
+        subject.canary_key = Some(key.clone());
+        examine_subject(&subject)
+    };
+    let examination = examine_with(dump(&key));
+    must_be_clean(&examination);
+    let point = examination.recovery_point.unwrap();
+    assert_eq!(
+        (point.basis, point.time.to_string()),
+        (RecoveryBasis::Canary, "2026-01-05T03:00:00Z".to_owned())
+    );
+    let forged = examine_with(dump(&derive_key(&Secret::new("another"))));
+    assert_eq!(codes(&forged), ["mariadb.canary_forged"], "{forged:#?}");
+}
+
+#[test]
+fn without_an_engine_nothing_is_recognised_unless_it_is_demanded() {
+    if !have() {
+        return;
+    }
+    let old = String::from_utf8_lossy(&MADE.users).replace("10.11.", "99.1.");
+    let fixture = Fixture::new();
+    fixture.write("users.sql", &old);
+    let mut subject = subject(&fixture);
+    assert!(!MariadbProbe.recognises(&subject), "a server that is too old would be asked");
+    subject.drill.expectations.load = true;
+    let examination = examine_subject(&subject);
+    assert!(examination.interrupted.unwrap().contains("99.1"));
+    subject.drill.expectations.load = false;
+    subject.runtime = None;
+    assert!(!MariadbProbe.recognises(&subject));
+    fixture.write("users.sql", &MADE.users);
+    subject.drill.expectations.load = true;
+    assert!(MariadbProbe.examine(&subject).interrupted.unwrap().contains("runtime: off"));
+
+    let fixture = Fixture::new();
+    let stream = MADE.stream.windows(8).rposition(|window| window == b"10.11.19").unwrap();
+    let mut other = MADE.stream.clone();
+    other[stream..stream + 8].copy_from_slice(b"10.04.19");
+    fixture.write("a.xb", other);
+    let stream_of_another_series = super::subject(&fixture);
+    assert!(!MariadbProbe.recognises(&stream_of_another_series));
+}
+
+#[test]
+fn encrypted_tables_ask_for_their_key() {
+    if !have() {
+        return;
+    }
+    let Some(folder) = &*super::made::ENCRYPTED else { return };
+    let fixture = Fixture::new();
+    put(&fixture, "backup", folder);
+    let examination = examine_subject(&subject(&fixture));
+    assert!(examination.findings.is_empty(), "{examination:#?}");
+    let why = examination.interrupted.unwrap();
+    assert!(why.contains("encrypted") && why.contains("key"), "{why}");
+}

@@ -70,6 +70,39 @@ fn program(name: &str) -> Command {
     command
 }
 
+/// The folder of a backup with encrypted tables; none where the plugin is not installed.
+pub(super) static ENCRYPTED: LazyLock<Option<Files>> = LazyLock::new(encrypted);
+
+fn encrypted() -> Option<Files> {
+    let place = tempfile::tempdir().unwrap();
+    let keys = place.path().join("keys");
+    std::fs::write(&keys, format!("1;{}\n", "ab".repeat(32))).unwrap();
+    let plugin = [
+        "--plugin-load-add=file_key_management".to_owned(),
+        format!("--file-key-management-filename={}", keys.display()),
+    ];
+    let data = place.path().join("data");
+    install(&data);
+    let server = Server::start_with(&data, &plugin);
+    let loaded = server
+        .client("mariadb")
+        .args([
+            "-Ne",
+            "select count(*) from information_schema.plugins where plugin_name='file_key_management'",
+        ])
+        .output()
+        .unwrap();
+    if loaded.stdout != b"1\n" {
+        eprintln!("SKIPPED: the plugin file_key_management is not installed");
+        assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "a test was skipped");
+        return None;
+    }
+    server.run("create database a; create table a.t(x int) engine=innodb encrypted=yes; insert into a.t values (1),(2);");
+    let target = place.path().join("target");
+    server.backup(&[&format!("--target-dir={}", target.display())]);
+    Some(files(&target))
+}
+
 /// A server for making backups. It ends with the test.
 struct Server {
     child: Child,
@@ -78,6 +111,10 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, more: &[String]) -> Self {
         let child = program("/usr/sbin/mariadbd")
             .args([
                 "--user=root",
@@ -88,6 +125,7 @@ impl Server {
             .args(["--innodb-log-file-size=8M", "--log-bin=bin", "--server-id=7", "--performance-schema=OFF"])
             .arg(format!("--datadir={}", data.display()))
             .arg(format!("--socket={}", data.join("s").display()))
+            .args(more)
             .arg(format!("--pid-file={}", data.join("pid").display()))
             .stdout(Stdio::null())
             .spawn()
@@ -160,9 +198,7 @@ impl Drop for Server {
     }
 }
 
-fn make() -> Made {
-    let place = tempfile::tempdir().unwrap();
-    let data = place.path().join("data");
+fn install(data: &Path) {
     let installed = program("mariadb-install-db")
         .args([
             "--user=root",
@@ -175,6 +211,12 @@ fn make() -> Made {
         .status()
         .unwrap();
     assert!(installed.success());
+}
+
+fn make() -> Made {
+    let place = tempfile::tempdir().unwrap();
+    let data = place.path().join("data");
+    install(&data);
     let server = Server::start(&data);
     server.run(SQL);
     let weird = "we.ird`x";
