@@ -108,12 +108,7 @@ pub(super) fn list(server: &Server<'_>) -> Result<Vec<Table>, Trouble> {
     const SQL: &str = "SELECT HEX(TABLE_SCHEMA), HEX(TABLE_NAME), TABLE_TYPE, COALESCE(ENGINE, '') \
         FROM information_schema.TABLES WHERE TABLE_SCHEMA NOT IN ('information_schema', 'performance_schema') \
         ORDER BY 1, 2;";
-    let mut output = Vec::new();
-    let ended = server.client(&[], Box::new(SQL.as_bytes()), Some(Box::new(&mut output)))?;
-    if let Some(trouble) = server.refusal(&ended) {
-        return Err(trouble);
-    }
-    Ok(rows(&output).iter().filter_map(table).collect())
+    Ok(server.ask(SQL)?.iter().filter_map(table).collect())
 }
 
 fn table(row: &Row) -> Option<Table> {

@@ -69,6 +69,12 @@ impl Facts {
             || self.checkpoints.get("from_lsn").is_some_and(|lsn| lsn.parse::<u64>().is_ok_and(|lsn| lsn > 0))
     }
 
+    /// The numbers of the log between which it holds the changes.
+    pub(super) fn lsns(&self) -> Option<(u64, u64)> {
+        let lsn = |key: &str| self.checkpoints.get(key).and_then(|lsn| lsn.parse().ok());
+        Some((lsn("from_lsn")?, lsn("to_lsn")?))
+    }
+
     /// Whether it holds chosen tables only.
     pub(super) fn is_partial(&self) -> bool {
         self.info("partial") == Some("Y")

@@ -11,7 +11,7 @@ use firedrill_core::subject::Subject;
 use super::facts::Header;
 use super::script::{Deed, Script, Stream, Watched};
 use super::server::{DATA, Refusal, Server, Trouble, furnish, quoted};
-use super::{kit, log};
+use super::{check, kit, log};
 use crate::probe::engine::dumps::{Dump, is_own_trouble};
 use crate::probe::engine::session::Session;
 use crate::probe::structure;
@@ -73,7 +73,10 @@ pub(super) fn load<'c>(
     };
     let mut script = Script::begin(header.database.as_deref().unwrap_or(NOWHERE));
     let start = Instant::now();
-    let done = feed(session, &server, dump, header, &mut script);
+    // A dump of everything brings the tables of the server itself along, which only its own series has.
+    let software = cell.facts().of(super::NAME).and_then(|software| software.version);
+    let is_foreign_system = header.version.is_none() || software != header.version;
+    let done = feed(session, &server, dump, header, &mut script, is_foreign_system);
     session.spent(Phase::Load, start.elapsed());
     report_deeds(session, dump, &script);
     if !done {
@@ -162,6 +165,7 @@ fn feed(
     dump: &Dump,
     header: &Header,
     script: &mut Script,
+    is_foreign_system: bool,
 ) -> bool {
     let at = &dump.location;
     let reader = match dump.read(session.subject) {
@@ -201,7 +205,7 @@ fn feed(
         return false;
     }
     if let Some(trouble) = refusal {
-        report_refusal(session, dump, header, script, trouble);
+        report_refusal(session, dump, header, script, trouble, is_foreign_system);
         return false;
     }
     true
@@ -213,6 +217,7 @@ fn report_refusal(
     header: &Header,
     script: &Script,
     trouble: Trouble,
+    is_foreign_system: bool,
 ) {
     let at = &dump.location;
     let refusal = match trouble {

@@ -49,7 +49,7 @@ use super::dumps::{Dump, DumpKind, Dumps};
 use super::session::{Session, demanded, offered};
 use check::{Kind, Outcome, Table};
 use expect::{Held, Wishes};
-use physical::Source;
+use physical::{Chain, Source};
 use script::Script;
 use server::{Server, Trouble};
 
@@ -91,20 +91,27 @@ impl Probe for MariadbProbe {
         for (newest, older) in &dumps.older {
             session.examination.not_verified.push(format!("{older} older generations of {newest}"));
         }
+        let mut physical = Vec::new();
+        let folders = physical::folders(subject).into_iter().map(Source::Folder);
         for dump in dumps.chosen {
-            let path = dump.path.clone();
-            let known = match dump.kind {
-                DumpKind::MysqlSql => sql(&mut session, &dump, &mut wishes),
-                _ => files(&mut session, &Source::Stream(dump), &path, &mut wishes),
-            };
-            if !known {
-                wishes.unknown(subject, &path);
+            match dump.kind {
+                DumpKind::MysqlSql if !sql(&mut session, &dump, &mut wishes) => {
+                    wishes.unknown(subject, &dump.path)
+                }
+                DumpKind::MysqlSql => {}
+                _ => physical.push(Source::Stream(dump)),
             }
         }
-        for folder in physical::folders(subject) {
-            let path = folder.path.clone();
-            if !files(&mut session, &Source::Folder(folder), &path, &mut wishes) {
-                wishes.unknown(subject, &path);
+        let mut known = Vec::new();
+        for source in physical.into_iter().chain(folders) {
+            match physical::look(&mut session, &source) {
+                Some(facts) => known.push((source, facts)),
+                None => wishes.unknown(subject, source.path()),
+            }
+        }
+        for chain in physical::chains(&mut session, known) {
+            if !files(&mut session, &chain, &mut wishes) {
+                wishes.unknown(subject, chain.base.0.path());
             }
         }
         wishes.close(&mut session);
@@ -168,17 +175,21 @@ fn sql(session: &mut Session<'_>, dump: &Dump, wishes: &mut Wishes) -> bool {
     }
 }
 
-/// Examines one physical backup; false when it could not be looked at.
-fn files(session: &mut Session<'_>, source: &Source, path: &[u8], wishes: &mut Wishes) -> bool {
+/// Examines one physical backup, with those that build on it; false when it could not be looked at.
+fn files(session: &mut Session<'_>, chain: &Chain, wishes: &mut Wishes) -> bool {
+    let (source, known) = &chain.base;
     let at = source.location();
-    let Some(known) = physical::look(session, source) else { return false };
-    if !can_start(session, &at, &known.software) {
+    // The tool that applies increments is the one that prepares.
+    let mut software = known.software.clone();
+    chain.increments.iter().for_each(|(_, more)| software.programs.extend(more.software.programs.clone()));
+    if !can_start(session, &at, &software) {
         return false;
     }
-    let Some(cell) = session.open(std::slice::from_ref(&known.software)) else { return false };
-    let Some(server) = physical::start(session, cell.as_ref(), source, &known) else { return false };
-    physical::recovery_point(session, source, &known);
+    let Some(cell) = session.open(&[software]) else { return false };
+    let Some(server) = physical::start(session, cell.as_ref(), chain) else { return false };
+    physical::recovery_point(session, chain.last());
     let streamed = matches!(source, Source::Stream(_));
+    let path = source.path();
     let held = Loaded { path, location: &at, script: None, streamed };
     match examine(session, &server, &held, wishes) {
         Ok(()) => true,

@@ -49,6 +49,13 @@ pub(super) struct Folder {
 }
 
 impl Source {
+    pub(super) fn path(&self) -> &[u8] {
+        match self {
+            Self::Stream(dump) => &dump.path,
+            Self::Folder(folder) => &folder.path,
+        }
+    }
+
     pub(super) fn location(&self) -> String {
         match self {
             Self::Stream(dump) => dump.location.clone(),
@@ -64,7 +71,9 @@ pub(super) fn folders(subject: &Subject) -> Vec<Folder> {
     let paths: std::collections::HashSet<&[u8]> =
         subject.manifest.entries().iter().map(|entry| entry.path.as_slice()).collect();
     for path in &paths {
-        let Some(folder) = path.strip_suffix(b"/ibdata1") else { continue };
+        // An incremental backup has the changes of that file only.
+        let delta = path.strip_suffix(b"/ibdata1.delta");
+        let Some(folder) = path.strip_suffix(b"/ibdata1").or(delta) else { continue };
         let has = |name: &str| paths.contains(names(folder, name).as_slice());
         // The data folder of a MySQL 8 has its dictionary in this file.
         if has("mysql.ibd") {
@@ -129,15 +138,6 @@ pub(super) fn look(session: &mut Session<'_>, source: &Source) -> Option<Known> 
     let facts = &known.facts;
     if facts.is_foreign() {
         return refuse(session, format!("a backup of MySQL {}, which MariaDB cannot read", facts.server()));
-    }
-    if facts.is_incremental() {
-        session.find(Finding::damage(
-            "mariadb.incremental",
-            at,
-            "a full backup, which can be restored alone",
-            "an incremental one, which needs the backup that it builds on",
-        ));
-        return None;
     }
     if facts.is_partial() {
         let why = "a partial backup: its tables have to be imported into a server one by one, which this version \
@@ -223,20 +223,51 @@ fn read_folder(subject: &Subject, folder: &Folder) -> io::Result<Known> {
     Ok(Known { facts, raw: !folder.is_backup, software: kit(version, version, programs) })
 }
 
+/// A full backup, and the incremental ones that build on it, in order.
+pub(super) struct Chain {
+    pub(super) base: (Source, Known),
+    pub(super) increments: Vec<(Source, Known)>,
+}
+
+impl Chain {
+    /// What is known of the state that all of them together lead to.
+    pub(super) fn last(&self) -> &(Source, Known) {
+        self.increments.last().unwrap_or(&self.base)
+    }
+}
+
+/// Finds for each full backup the incremental ones that build on it. Those that build on nothing here are filed.
+pub(super) fn chains(session: &mut Session<'_>, all: Vec<(Source, Known)>) -> Vec<Chain> {
+    let (mut increments, full): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|(_, known)| known.facts.is_incremental());
+    let mut chains: Vec<Chain> =
+        full.into_iter().map(|base| Chain { base, increments: Vec::new() }).collect();
+    for chain in &mut chains {
+        // The folder of a server that ran on has left its backup's state behind.
+        while let Some((_, end)) = chain.last().1.facts.lsns().filter(|_| !chain.base.1.raw)
+            && let Some(next) =
+                increments.iter().position(|(_, k)| k.facts.lsns().is_some_and(|l| l.0 == end && l.1 >= end))
+        {
+            chain.increments.push(increments.remove(next));
+        }
+    }
+    for (source, _) in increments {
+        session.find(Finding::damage(
+            "mariadb.incremental",
+            source.location(),
+            "a full backup, or one that this one builds on",
+            "an incremental backup, and nothing that it builds on",
+        ));
+    }
+    chains
+}
+
 /// Brings a backup in, prepares it and starts a server on it. `None`: that failed, which is on record.
-pub(super) fn start<'c>(
-    session: &mut Session<'_>,
-    cell: &'c dyn Cell,
-    source: &Source,
-    known: &Known,
-) -> Option<Server<'c>> {
+pub(super) fn start<'c>(session: &mut Session<'_>, cell: &'c dyn Cell, chain: &Chain) -> Option<Server<'c>> {
+    let (source, known) = &chain.base;
     let at = source.location();
     let begin = Instant::now();
-    let brought = bring(session, cell, source);
-    let prepared = brought.and_then(|()| match known.raw || known.facts.is_prepared() {
-        true => Ok(()),
-        false => prepare(cell),
-    });
+    let prepared = ready(session, cell, chain);
     session.spent(Phase::Load, begin.elapsed());
     if let Err(failure) = prepared {
         failure.file(session, &at, known);
@@ -248,6 +279,13 @@ pub(super) fn start<'c>(
     match server {
         Ok(server) => {
             note_start(session, &at, known, &server.log());
+            if let Some(position) = chain.last().1.facts.position() {
+                session.examination.notes.push(format!("{at}: it stands in the binary log at {position}"));
+            }
+            if !chain.increments.is_empty() {
+                let count = chain.increments.len();
+                session.examination.notes.push(format!("{at}: {count} incremental backups were applied"));
+            }
             Some(server)
         }
         Err(failure) => {
@@ -298,12 +336,29 @@ impl Failure {
     }
 }
 
-fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source) -> Result<(), Failure> {
+/// Brings everything in, and makes a data folder of it.
+fn ready(session: &Session<'_>, cell: &dyn Cell, chain: &Chain) -> Result<(), Failure> {
+    let (source, known) = &chain.base;
+    bring(session, cell, source, DATA)?;
+    furnish(cell)?;
+    if !known.raw && !known.facts.is_prepared() {
+        prepare(cell, None)?;
+    }
+    for (number, (source, _)) in chain.increments.iter().enumerate() {
+        let folder = format!("/cell/increment-{number}");
+        bring(session, cell, source, &folder)?;
+        prepare(cell, Some(&folder))?;
+    }
+    Ok(())
+}
+
+fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source, to: &str) -> Result<(), Failure> {
     match source {
         Source::Stream(dump) => {
-            furnish(cell)?;
+            // The file is there for its folder.
+            cell.bring(&mut io::empty(), &format!("{to}/.keep"))?;
             let reader = dump.read(session.subject).map_err(|e| Failure::Ours(e.to_string()))?;
-            let program = Program::new("mbstream", ["-x", "-C", DATA]);
+            let program = Program::new("mbstream", ["-x", "-C", to]);
             let ended = cell.run(&program, Pipes { stdin: Some(reader), stdout: None })?;
             // Our own reader found the stream whole: what fails now is the disk, or the tool.
             match ended.succeeded() {
@@ -314,16 +369,18 @@ fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source) -> Result<(), 
         Source::Folder(folder) => {
             use std::os::unix::ffi::OsStrExt as _;
             let path: PathBuf = session.subject.root.join(std::ffi::OsStr::from_bytes(&folder.path));
-            cell.bring_tree(&path, DATA)?;
-            Ok(furnish(cell)?)
+            Ok(cell.bring_tree(&path, to)?)
         }
     }
 }
 
-fn prepare(cell: &dyn Cell) -> Result<(), Failure> {
+/// Prepares the data folder, with the changes in `increment`.
+fn prepare(cell: &dyn Cell, increment: Option<&str>) -> Result<(), Failure> {
     let target = format!("--target-dir={DATA}");
     let memory = format!("--use-memory={MEMORY}");
-    let arguments = ["--no-defaults", "--prepare", &target, &memory, "--tmpdir=/cell/tmp"];
+    let mut arguments = vec!["--no-defaults", "--prepare", &target, &memory, "--tmpdir=/cell/tmp"];
+    let folder = increment.map(|folder| format!("--incremental-dir={folder}"));
+    arguments.extend(folder.as_deref());
     let ended = cell.run(&Program::new("mariadb-backup", arguments), Pipes::default())?;
     // It has been seen to end with 0 without being done.
     if ended.succeeded() && ended.stderr.lines().any(|line| line.ends_with("completed OK!")) {
@@ -374,16 +431,13 @@ fn note_start(session: &mut Session<'_>, at: &str, known: &Known, said: &str) {
             "the files of a running server: they are sound only if all of them were copied at one instant",
         ));
     }
-    if let Some(position) = known.facts.position() {
-        session.examination.notes.push(format!("{at}: it stands in the binary log at {position}"));
-    }
     if let Some(line) = log::broken(said) {
         session.find(Finding::damage("mariadb.log", at, "a server that starts without complaint", line));
     }
 }
 
 /// The end of the backup as its recovery point, when the time of the file shows that it was noted in UTC.
-pub(super) fn recovery_point(session: &mut Session<'_>, source: &Source, known: &Known) {
+pub(super) fn recovery_point(session: &mut Session<'_>, (source, known): &(Source, Known)) {
     let Some(end) = known.facts.end() else { return };
     let Ok(end) = end.to_zoned(jiff::tz::TimeZone::UTC).map(|zoned| zoned.timestamp()) else { return };
     let written: Option<Timestamp> = match source {

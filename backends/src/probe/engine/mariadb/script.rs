@@ -200,6 +200,11 @@ impl Script {
         Self { database: database.to_owned(), ..Self::default() }
     }
 
+    /// The database that statements without one mean now.
+    pub(super) fn database(&self) -> &str {
+        &self.database
+    }
+
     fn see(&mut self, token: Token<'_>, line: u64) {
         if !self.statement.begun && !matches!(token, Token::Comment(_) | Token::Command(_) | Token::End) {
             self.statement.begun = true;

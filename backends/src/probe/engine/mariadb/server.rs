@@ -17,6 +17,8 @@ const TEMPORARY: &str = "/cell/tmp";
 const SOCKET: &str = "/cell/db.sock";
 /// A server that recovers a large data folder may take this long.
 const START_MAX: Duration = Duration::from_secs(6 * 3600);
+/// A longer answer is not read.
+const ANSWER_MAX: usize = 256 << 20;
 /// Between two looks at a server that starts.
 const START_STEP: Duration = Duration::from_millis(10);
 /// What the server says once it can be asked.
@@ -98,6 +100,24 @@ fn discreet(message: &str) -> String {
 
 /// One row of an answer. A NULL reads `NULL`.
 pub(super) type Row = Vec<String>;
+
+/// An answer, which data can make longer than anybody wants to hold.
+#[derive(Default)]
+struct Answer(Vec<u8>);
+
+impl Write for Answer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.0.len() + bytes.len() > ANSWER_MAX {
+            return Err(io::Error::other("the answer is longer than firedrill reads"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 /// A running server.
 pub(super) struct Server<'c> {
@@ -191,13 +211,11 @@ impl<'c> Server<'c> {
 
     /// Asks, and gives all rows of all answers.
     pub(super) fn ask(&self, sql: &str) -> Result<Vec<Row>, Trouble> {
-        let ended = self.client(&[], Box::new(sql.as_bytes()), None)?;
-        if ended.stdout_cut {
-            return Err(Trouble::Ours("the answer is longer than firedrill reads".to_owned()));
-        }
+        let mut answer = Answer::default();
+        let ended = self.client(&[], Box::new(sql.as_bytes()), Some(Box::new(&mut answer)))?;
         match self.refusal(&ended) {
             Some(trouble) => Err(trouble),
-            None => Ok(rows(&ended.stdout)),
+            None => Ok(rows(&answer.0)),
         }
     }
 

@@ -167,6 +167,21 @@ fn physical_backups_are_prepared_started_and_read() {
 }
 
 #[test]
+fn an_incremental_backup_is_applied_to_the_one_it_builds_on() {
+    if !have() {
+        return;
+    }
+    let fixture = Fixture::new();
+    put(&fixture, "backup/full", &MADE.folder);
+    put(&fixture, "backup/more", &MADE.increment);
+    let examination = examine_subject(&subject(&fixture));
+    must_be_clean(&examination);
+    let notes = examination.notes.join("\n");
+    assert!(notes.contains("9 tables with 4311 rows"), "{notes}");
+    assert!(notes.contains("1 incremental backups were applied"), "{notes}");
+}
+
+#[test]
 fn data_folders_recover_and_a_live_copy_is_told() {
     if !have() {
         return;

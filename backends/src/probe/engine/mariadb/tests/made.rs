@@ -21,6 +21,10 @@ pub(super) struct Made {
     pub(super) stream: Vec<u8>,
     /// The folder of `mariadb-backup --target-dir`.
     pub(super) folder: Files,
+    /// The first one, prepared.
+    pub(super) prepared: Files,
+    /// The folder of an incremental backup on top of it, with one more row in `child`.
+    pub(super) increment: Files,
     /// The data folder while the server ran, with writes under way.
     pub(super) live: Files,
     /// The data folder after an orderly end.
@@ -237,10 +241,33 @@ fn make() -> Made {
     let target = place.path().join("target");
     server.backup(&[&format!("--target-dir={}", target.display())]);
     server.run("use shop; update orders set q=q+1; insert into child values (2,2);");
+    let increment = place.path().join("increment");
+    server.backup(&[
+        &format!("--target-dir={}", increment.display()),
+        &format!("--incremental-basedir={}", target.display()),
+    ]);
     let live = files(&data);
+    let folder = files(&target);
+    let prepared = program("mariadb-backup")
+        .args(["--prepare", &format!("--target-dir={}", target.display())])
+        .status()
+        .unwrap();
+    assert!(prepared.success());
     server.stop();
     let stopped = files(&data);
-    Made { one, hex, databases, all, users, stream, folder: files(&target), live, stopped }
+    Made {
+        one,
+        hex,
+        databases,
+        all,
+        users,
+        stream,
+        folder,
+        prepared: files(&target),
+        increment: files(&increment),
+        live,
+        stopped,
+    }
 }
 
 fn files(folder: &Path) -> Files {
