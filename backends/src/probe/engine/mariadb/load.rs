@@ -251,6 +251,13 @@ fn report_refusal(
             header.server
         ));
     }
+    if is_foreign_system && check::is_system(script.database()) {
+        return session.examination.interrupt(format!(
+            "{at}: its tables of the server itself do not fit this server: {words} (use a runtime with the server that \
+             it was made with: {})",
+            header.server
+        ));
+    }
     session.find(Finding::damage(
         "mariadb.load",
         at,

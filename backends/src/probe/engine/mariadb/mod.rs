@@ -41,7 +41,7 @@ use std::time::Instant;
 
 use firedrill_core::cell::{Kit, Version};
 use firedrill_core::event::Phase;
-use firedrill_core::finding::{Examination, Finding};
+use firedrill_core::finding::{Class, Examination, Finding};
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
 
@@ -231,9 +231,18 @@ fn examine(
     done?;
     if held.script.is_none()
         && let Some(line) = log::broken(&server.log())
-        && !session.examination.findings.iter().any(|f| f.location.starts_with(at))
+        && !session
+            .examination
+            .findings
+            .iter()
+            .any(|f| f.class == Class::Damage && f.location.starts_with(at))
     {
-        session.find(Finding::damage("mariadb.log", at, "a server that reads without complaint", line));
+        session.find(Finding::damage(
+            "mariadb.log",
+            at,
+            "a server that starts and reads without complaint",
+            line,
+        ));
     }
     Ok(())
 }

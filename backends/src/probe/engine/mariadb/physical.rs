@@ -431,9 +431,6 @@ fn note_start(session: &mut Session<'_>, at: &str, known: &Known, said: &str) {
             "the files of a running server: they are sound only if all of them were copied at one instant",
         ));
     }
-    if let Some(line) = log::broken(said) {
-        session.find(Finding::damage("mariadb.log", at, "a server that starts without complaint", line));
-    }
 }
 
 /// The end of the backup as its recovery point, when the time of the file shows that it was noted in UTC.

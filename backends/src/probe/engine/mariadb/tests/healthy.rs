@@ -6,7 +6,7 @@ use firedrill_core::config::settings::{DatabaseExpectation, NewestRow, Query};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Class, RecoveryBasis};
 
-use super::made::{Files, MADE};
+use super::made::{ENCRYPTED, Files, MADE};
 use super::*;
 
 pub(super) fn gz(content: &[u8]) -> Vec<u8> {
@@ -272,7 +272,7 @@ fn encrypted_tables_ask_for_their_key() {
     if !have() {
         return;
     }
-    let Some(folder) = &*super::made::ENCRYPTED else { return };
+    let Some(folder) = &*ENCRYPTED else { return };
     let fixture = Fixture::new();
     put(&fixture, "backup", folder);
     let examination = examine_subject(&subject(&fixture));
