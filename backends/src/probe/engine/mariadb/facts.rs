@@ -150,6 +150,13 @@ pub(super) struct Header {
 }
 
 impl Header {
+    /// Whether it comes from a MySQL that speaks another language than MariaDB: since version 8 its character sets,
+    /// accounts and settings are its own.
+    pub(super) fn needs_mysql(&self) -> bool {
+        let major = self.server.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        self.is_mysql && major.is_some_and(|major| major >= 8)
+    }
+
     /// Reads the comments at the beginning of a dump.
     pub(super) fn of(head: &[u8]) -> Self {
         let text = String::from_utf8_lossy(head);
@@ -229,6 +236,8 @@ mod tests {
         let mysql = "-- MySQL dump 10.13  Distrib 8.0.36, for Linux (x86_64)\n--\n-- Host: db    Database: \n\
                      -- Server version\t8.0.36\n";
         let header = Header::of(mysql.as_bytes());
+        assert!(header.needs_mysql());
+        assert!(!Header::of(mysql.replace("8.0.36", "5.7.42").as_bytes()).needs_mysql());
         assert!(header.is_mysql && header.version.is_none() && header.database.is_none());
         let old =
             "-- MySQL dump 10.19  Distrib 10.5.23-MariaDB, for x\n-- Server version\t5.5.5-10.5.23-MariaDB\n";

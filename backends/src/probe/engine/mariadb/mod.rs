@@ -10,7 +10,8 @@
 //!
 //! *Not verified*: that applications can work with the data; plugins, which are never loaded, and tables whose engine
 //! is one; encrypted tables, as the key is elsewhere; partial backups, and files that are compressed one by one;
-//! statements that a dump puts together in strings and executes; that dumps of MySQL load into a MySQL (they are
+//! statements that a dump puts together in strings and executes, or hides from us by settings that change what a
+//! quote is (all of them are contained all the same); that dumps of MySQL load into a MySQL (they are
 //! loaded into MariaDB, and a refusal there proves nothing); the time zone of a backup's own notes.
 //!
 //! | file | what lives there |
@@ -122,7 +123,10 @@ impl Probe for MariadbProbe {
 /// Whether there is software for a dump, as far as its beginning and its end tell what it needs.
 fn loadable(subject: &Subject, dump: &Dump) -> bool {
     let software = match dump.kind {
-        DumpKind::MysqlSql => load::header(subject, dump).map(|header| load::software(&header)).ok(),
+        DumpKind::MysqlSql => {
+            let header = load::header(subject, dump).ok();
+            header.filter(|header| !header.needs_mysql()).map(|header| load::software(&header))
+        }
         _ => Some(physical::probable_software(subject, &Source::Stream(dump.clone()))),
     };
     software.is_some_and(|kit| offered(subject, &kit).is_ok())
@@ -134,11 +138,16 @@ fn kit(at_least: Option<Version>, at_most: Option<Version>, programs: &[&str]) -
     Kit { name: NAME.to_owned(), at_least, at_most, programs }
 }
 
+/// Whether backups have to be loaded, or the drill is inconclusive.
+fn is_demanded(subject: &Subject) -> bool {
+    demanded(subject) || !subject.drill.expectations.mariadb.is_empty()
+}
+
 /// Whether there is software for `kit`; where there is none, that is on record.
 fn can_start(session: &mut Session<'_>, location: &str, kit: &Kit) -> bool {
     match offered(session.subject, kit) {
         Ok(()) => true,
-        Err(why) if demanded(session.subject) || !session.subject.drill.expectations.mariadb.is_empty() => {
+        Err(why) if is_demanded(session.subject) => {
             session.examination.interrupt(format!("{location}: {why}"));
             false
         }
@@ -159,6 +168,14 @@ fn sql(session: &mut Session<'_>, dump: &Dump, wishes: &mut Wishes) -> bool {
             return false;
         }
     };
+    if header.needs_mysql() && !is_demanded(session.subject) {
+        let why = format!(
+            "{at}: it was not loaded: it comes from MySQL {}, and firedrill has MariaDB",
+            header.server
+        );
+        session.examination.not_verified.push(why);
+        return false;
+    }
     let software = load::software(&header);
     if !can_start(session, at, &software) {
         return false;

@@ -95,7 +95,18 @@ fn discreet(message: &str) -> String {
         Some((before, near)) => format!("{before}near '{}'", near.chars().take(40).collect::<String>()),
         None => message.to_owned(),
     };
-    log::plain(&text, 240)
+    log::plain(&without_value(&text), 240)
+}
+
+/// Leaves a value out that was refused: `Duplicate entry 'x' for key 'y'`, `Incorrect date value: 'x'`.
+fn without_value(text: &str) -> String {
+    for lead in ["entry '", "value: '"] {
+        let Some((before, rest)) = text.split_once(lead) else { continue };
+        let after = ["' for ", "' at "].iter().find_map(|end| Some((*end, rest.rsplit_once(end)?.1)));
+        let after = after.map(|(end, after)| format!("{end}{after}")).unwrap_or_else(|| "'".to_owned());
+        return format!("{before}{lead}..{after}");
+    }
+    text.to_owned()
 }
 
 /// One row of an answer. A NULL reads `NULL`.
@@ -346,6 +357,10 @@ mod tests {
                     'IDENTIFIED BY PASSWORD hunter2'\n";
         assert!(!Refusal::all(said)[0].message.contains("hunter2"));
         assert_eq!(Refusal::of("ERROR at line 1: Unknown command '\\!'.").unwrap().code, 0);
+        let refusal =
+            Refusal::of("ERROR 1062 (23000) at line 7: Duplicate entry 'me@x.org' for key 'PRIMARY'")
+                .unwrap();
+        assert_eq!(refusal.message, "Duplicate entry '..' for key 'PRIMARY'");
         assert_eq!(quoted("a`b"), "`a``b`");
     }
 }

@@ -258,6 +258,17 @@ fn without_an_engine_nothing_is_recognised_unless_it_is_demanded() {
     subject.drill.expectations.load = true;
     assert!(MariadbProbe.examine(&subject).interrupted.unwrap().contains("runtime: off"));
 
+    let mysql = "-- MySQL dump 10.13  Distrib 8.0.36, for Linux (x86_64)\n-- Server version\t8.0.36\n\
+                 CREATE TABLE t (a int) COLLATE=utf8mb4_no_such_ci;\n-- Dump completed\n";
+    let fixture = Fixture::new();
+    fixture.write("mysql.sql", mysql);
+    let mut subject = super::subject(&fixture);
+    assert!(!MariadbProbe.recognises(&subject));
+    subject.drill.expectations.load = true;
+    let examination = examine_subject(&subject);
+    assert!(examination.findings.is_empty(), "{examination:#?}");
+    assert!(examination.interrupted.unwrap().contains("only a MySQL can tell"));
+
     let fixture = Fixture::new();
     let stream = MADE.stream.windows(8).rposition(|window| window == b"10.11.19").unwrap();
     let mut other = MADE.stream.clone();
