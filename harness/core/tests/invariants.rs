@@ -5,6 +5,7 @@
 use std::io::Cursor;
 use std::sync::Arc;
 
+use firedrill_core::cell::{CellFacts, EngineFacts};
 use firedrill_core::clock::SimulatedClock;
 use firedrill_core::config::settings::{Expectations, Objectives, Probes};
 use firedrill_core::config::units::Span;
@@ -237,6 +238,51 @@ fn about(event: &Event) -> Option<String> {
         | Event::DrillFinished { drill, .. } => Some(drill.0.clone()),
         _ => None,
     }
+}
+
+/// What an engine leaves behind, into which something was loaded.
+fn engine() -> EngineFacts {
+    let phases = [(Phase::Start, 1.0), (Phase::Load, 2.0), (Phase::Answer, 0.5), (Phase::Verify, 3.0)];
+    EngineFacts { cells: vec![CellFacts::default()], phases: phases.into() }
+}
+
+#[test]
+fn a_demand_to_load_is_met_by_an_engine_and_by_nothing_else() {
+    let (mut plan, mut events) = green();
+    plan.drills[0].expectations.load = true;
+    assert_eq!(judged(run_of(&plan, events.clone())).exit, Exit::Inconclusive);
+    let name = plan.drills[0].name.clone();
+    for event in &mut events {
+        if let Event::Examined { drill, examination } = event
+            && *drill == name
+            && examination.probe == "shape"
+        {
+            examination.engine = Some(engine());
+        }
+    }
+    for (phase, seconds) in engine().phases {
+        let at = events.len() - 1;
+        events.insert(at, Event::PhaseFinished { drill: name.clone(), phase, seconds });
+    }
+    let judgement = judged(run_of(&plan, events));
+    assert_eq!(judgement.exit, Exit::Verified);
+    let rta = &judgement.drills[0].rta;
+    assert_eq!((rta.total_seconds, rta.answer_seconds), (Some(16.5), Some(9.5)));
+}
+
+#[test]
+fn a_gap_is_told_and_changes_no_verdict() {
+    let (plan, mut events) = green();
+    for event in &mut events {
+        if let Event::Examined { drill, examination } = event
+            && drill.0.starts_with("primary")
+        {
+            examination.findings.push(Finding::gap("postgres.role", "shop", "the role shop", "none"));
+        }
+    }
+    let judgement = judged(run_of(&plan, events));
+    assert_eq!(judgement.exit, Exit::Verified);
+    assert!(judgement.drills[0].findings.iter().any(|f| f.code == "postgres.role"));
 }
 
 #[test]

@@ -48,6 +48,8 @@ pub(super) struct Context<'s> {
     notes_omitted: Cell<u64>,
     decoded_left: Cell<u64>,
     halted: Cell<bool>,
+    /// Whether there are several streams of MariaDB, so that one may build on another.
+    pub(super) several_streams: bool,
     /// The file lies where broken archives are kept on purpose.
     test_data: Cell<bool>,
     facts: RefCell<Facts>,
@@ -64,6 +66,7 @@ impl<'s> Context<'s> {
             notes_omitted: Cell::new(0),
             decoded_left: Cell::new(DECODED_MAX),
             halted: Cell::new(false),
+            several_streams: subject.manifest.entries().iter().filter(|e| is_stream(e.name())).count() > 1,
             test_data: Cell::new(false),
             facts: RefCell::new(Facts::default()),
         }
@@ -172,4 +175,10 @@ impl<'s> Context<'s> {
         examination.baseline = facts.into_baseline();
         examination
     }
+}
+
+/// Whether a name is one that streams of MariaDB have.
+fn is_stream(name: &[u8]) -> bool {
+    let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+    [".xb", "xbstream", "mbstream"].iter().any(|part| name.contains(part))
 }

@@ -326,7 +326,11 @@ impl Stream<'_> {
         let Some(part) = names.iter().find_map(|name| self.files.get(name.as_bytes())) else { return };
         let values = settings(&part.content);
         let kind = values.get("backup_type").map_or("", String::as_str);
-        if !matches!(kind, "full-backuped" | "full-prepared" | "log-applied") {
+        if kind == "incremental" && self.context.several_streams {
+            self.context.leave_out(
+                "whether the base of incremental backups is there: the probe `mariadb` applies them",
+            );
+        } else if !matches!(kind, "full-backuped" | "full-prepared" | "log-applied") {
             self.context.anomaly(
                 "xbstream.backup_type",
                 self.at,

@@ -90,6 +90,13 @@ impl<'e> DrillEvidence<'e> {
                 gaps.push("the drill did not end".to_owned());
             }
         }
+        let loaded = self.examinations.iter().any(|e| e.engine.as_ref().is_some_and(|e| !e.cells.is_empty()));
+        // The negative control asks the tree probe and no engine.
+        if drill.expectations.load && !loaded && self.errors.is_empty() && self.injected.is_empty() {
+            gaps.push(
+                "the config demands that dumps are loaded, and none was loaded into an engine".to_owned(),
+            );
+        }
         for examination in &self.examinations {
             if let Some(why) = &examination.interrupted {
                 gaps.push(format!("the probe `{}` was interrupted: {why}", examination.probe));

@@ -122,16 +122,6 @@ fn a_stopped_watch_interrupts_and_never_blames_the_backup() {
 }
 
 #[test]
-fn a_demand_to_load_cannot_be_met_and_is_not_forgotten() {
-    for restored in [Restored::of("photo.jpg", b"x"), Restored::of("a.sql", b"")] {
-        let mut subject = restored.subject();
-        subject.drill.expectations.load = true;
-        let report = examine(&subject);
-        assert!(report.interrupted().is_some_and(|reason| reason.contains("loaded")), "{report:#?}");
-    }
-}
-
-#[test]
 fn a_file_that_changes_between_two_rounds_is_read_again() {
     let restored = Restored::of("a.sql", b"SELECT 1;\n");
     let subject = restored.subject();
