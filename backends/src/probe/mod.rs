@@ -20,7 +20,7 @@ mod restored;
 
 use firedrill_core::ports::Probe;
 
-/// All probes that need no server, in the order in which they examine.
+/// All probes, in the order in which they examine.
 pub fn all() -> Vec<Box<dyn Probe>> {
     let mut probes: Vec<Box<dyn Probe>> = vec![
         Box::new(tree::TreeProbe),
@@ -31,5 +31,6 @@ pub fn all() -> Vec<Box<dyn Probe>> {
     ];
     probes.extend(structure::all());
     probes.push(Box::new(engine::mariadb::MariadbProbe));
+    probes.push(Box::new(engine::etcd::EtcdProbe));
     probes
 }

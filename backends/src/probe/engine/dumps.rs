@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use firedrill_core::manifest::Entry;
 use firedrill_core::subject::Subject;
@@ -61,9 +61,12 @@ impl Dump {
     ///
     /// An error of the returned reader is damage of the dump unless [`is_own_trouble`] says otherwise.
     pub(crate) fn read(&self, subject: &Subject) -> io::Result<Box<dyn Read + Send>> {
-        let file = self.file(subject)?;
-        let source = Source { file, watch: subject.watch.clone() };
-        peel(Box::new(source), &self.layers)
+        peel(Box::new(self.source(subject)?), &self.layers)
+    }
+
+    /// The file itself, layers and all, as a reader that asks `watch` and marks what is our own trouble.
+    pub(crate) fn source(&self, subject: &Subject) -> io::Result<Source> {
+        Ok(Source { file: self.file(subject)?, watch: subject.watch.clone() })
     }
 
     /// The file itself, layers and all.
@@ -156,7 +159,7 @@ pub(crate) fn is_own_trouble(error: &io::Error) -> bool {
 }
 
 /// The restored file, read as long as the watch allows.
-struct Source {
+pub(crate) struct Source {
     file: File,
     watch: Watch,
 }
@@ -166,6 +169,13 @@ impl Read for Source {
         // An `Interrupted` error would be tried again for ever.
         self.watch.check().map_err(|e| io::Error::other(OwnTrouble(e.chain())))?;
         self.file.read(into).map_err(|e| if e.kind() == io::ErrorKind::Interrupted { e } else { own(e) })
+    }
+}
+
+impl Seek for Source {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        // A seek to before the beginning is what a damaged archive asks for, not what a disk does.
+        self.file.seek(to)
     }
 }
 

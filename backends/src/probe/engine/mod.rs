@@ -6,8 +6,10 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `dumps` | which restored files are dumps, which of them are loaded, and how their content is read |
+//! | [`etcd`] | snapshots of etcd |
 //! | `session` | one examination with an engine: whether there is one, its cells, its phases |
 
 pub(crate) mod dumps;
 pub(crate) mod mariadb;
+pub(crate) mod etcd;
 pub(crate) mod session;

@@ -29,7 +29,7 @@
 mod claim;
 mod codec;
 mod context;
-mod etcd;
+pub(crate) mod etcd;
 mod history;
 mod input;
 mod inspect;
@@ -39,7 +39,7 @@ mod sniff;
 mod sql;
 mod tar;
 mod xbstream;
-mod zip;
+pub(crate) mod zip;
 
 #[cfg(test)]
 mod fixture;

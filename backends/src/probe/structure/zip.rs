@@ -17,7 +17,7 @@ use super::input::Input;
 use super::inspect::{self, Item};
 
 /// The library keeps the whole directory in memory; 64 MiB list more than half a million entries.
-const DIRECTORY_MAX: u64 = 64 << 20;
+pub(crate) const DIRECTORY_MAX: u64 = 64 << 20;
 
 /// Checks the archive in `file`.
 pub(super) fn check(context: &Context<'_>, item: &Item, mut file: File) -> io::Result<()> {
@@ -83,7 +83,7 @@ fn broken(context: &Context<'_>, at: &str, expected: &str, error: ZipError) -> i
 }
 
 /// The size that the end record gives for the central directory, as far as one can be found.
-fn directory_size(file: &File) -> io::Result<Option<u64>> {
+pub(crate) fn directory_size(file: &File) -> io::Result<Option<u64>> {
     let length = file.metadata()?.len();
     let mut tail = vec![0; usize::try_from(length.min(66_000)).unwrap_or(0)];
     let begin = length - tail.len() as u64;

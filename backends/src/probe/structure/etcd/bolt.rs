@@ -1,11 +1,9 @@
-//! The pages of a bbolt database.
+//! The pages of a bbolt database, and a walk through everything that its root reaches.
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-
-use super::super::context::Context;
 
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
@@ -24,12 +22,9 @@ const PAGE_BYTES_MAX: u64 = 64 << 20;
 /// The longest key that bbolt takes.
 const KEY_BYTES_MAX: usize = 32_768;
 
-/// Keys whose existence is followed; 8 bytes each.
-const KEYS_MAX: usize = 4_000_000;
-
 /// Why a database cannot be followed.
 #[derive(Debug)]
-pub(super) enum Flaw {
+pub(crate) enum Flaw {
     Io(io::Error),
     Wrong(String),
 }
@@ -40,7 +35,8 @@ impl From<io::Error> for Flaw {
     }
 }
 
-fn wrong<T>(seen: impl Into<String>) -> Result<T, Flaw> {
+/// The error for what is wrong with the database.
+pub(crate) fn wrong<T>(seen: impl Into<String>) -> Result<T, Flaw> {
     Err(Flaw::Wrong(seen.into()))
 }
 
@@ -87,7 +83,7 @@ fn meta(page: &[u8]) -> Option<Meta> {
 }
 
 /// An opened database.
-pub(super) struct Bolt<'f> {
+pub(crate) struct Bolt<'f> {
     file: &'f File,
     length: u64,
     meta: Meta,
@@ -95,7 +91,7 @@ pub(super) struct Bolt<'f> {
 
 impl<'f> Bolt<'f> {
     /// Finds the valid meta page with the higher transaction, in the first `length` bytes of `file`.
-    pub(super) fn open(file: &'f File, length: u64) -> Result<Self, Flaw> {
+    pub(crate) fn open(file: &'f File, length: u64) -> Result<Self, Flaw> {
         let read = |at: u64| -> Result<Option<Meta>, Flaw> {
             let mut page = [0; 80];
             if at.saturating_add(80) > length {
@@ -123,12 +119,12 @@ impl<'f> Bolt<'f> {
     }
 
     /// The bytes that all pages up to the highest one take.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.meta.pages.saturating_mul(self.meta.page_size)
     }
 
     /// Whether the root bucket has etcd's buckets. Damage that hides them means no here.
-    pub(super) fn is_etcd(&self) -> io::Result<bool> {
+    pub(crate) fn is_etcd(&self) -> io::Result<bool> {
         let mut names = HashSet::new();
         let mut page = match self.page(self.meta.root) {
             Ok(page) => page,
@@ -215,27 +211,33 @@ fn branch_child(page: &[u8], index: u16) -> Result<u64, Flaw> {
     find().ok_or_else(|| Flaw::Wrong(format!("element {index} of a branch lies outside its page")))
 }
 
-/// What a walk has found.
-#[derive(Default)]
-pub(super) struct Found {
-    pub(super) has_key_bucket: bool,
-    /// Entries of the key bucket: every kept revision of every key.
-    pub(super) revisions: u64,
-    /// The highest main revision.
-    pub(super) newest: u64,
-    /// Keys that exist, unless there are too many to follow.
-    pub(super) keys: Option<u64>,
-    pub(super) alarms: u64,
+/// Is shown every entry of every bucket, in key order.
+pub(crate) trait Visit {
+    /// A bucket at the top.
+    fn bucket(&mut self, _name: &[u8]) {}
+
+    /// An entry of the bucket of this name.
+    fn entry(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), Flaw>;
+}
+
+/// Shows `visit` every entry that the root of `bolt` reaches. Asks `proceed` at each page. The pages of `bolt` have
+/// to fit into its file.
+pub(crate) fn walk(
+    bolt: &Bolt<'_>,
+    proceed: &dyn Fn() -> io::Result<()>,
+    visit: &mut dyn Visit,
+) -> Result<(), Flaw> {
+    let words = usize::try_from(bolt.meta.pages / 64 + 1).unwrap_or(0);
+    Walk { proceed, bolt, seen: vec![0; words], visit }.node(bolt.meta.root, b"", 0, &mut None)
 }
 
 /// Walks every page that the root reaches.
-pub(super) struct Walk<'w> {
-    context: &'w Context<'w>,
+struct Walk<'w> {
+    proceed: &'w dyn Fn() -> io::Result<()>,
     bolt: &'w Bolt<'w>,
     /// One bit per page.
     seen: Vec<u64>,
-    live: Option<HashSet<u64>>,
-    found: Found,
+    visit: &'w mut dyn Visit,
 }
 
 /// A bucket inside a leaf that has pages of its own.
@@ -244,24 +246,12 @@ struct Nested {
     root: u64,
 }
 
-impl<'w> Walk<'w> {
-    /// A walk through `bolt`, whose pages fit into its file.
-    pub(super) fn new(context: &'w Context<'w>, bolt: &'w Bolt<'w>) -> Self {
-        let words = usize::try_from(bolt.meta.pages / 64 + 1).unwrap_or(0);
-        Self { context, bolt, seen: vec![0; words], live: Some(HashSet::new()), found: Found::default() }
-    }
-
-    pub(super) fn run(mut self) -> Result<Found, Flaw> {
-        self.node(self.bolt.meta.root, b"", 0, &mut None)?;
-        self.found.keys = self.live.map(|live| live.len() as u64);
-        Ok(self.found)
-    }
-
+impl Walk<'_> {
     /// Walks one page and what it refers to, depth first, in key order. The recursion is bounded by
     /// `DEPTH_MAX`, the work by the number of pages, none of which is entered twice; a page is let go
     /// before the next one is read.
     fn node(&mut self, id: u64, bucket: &[u8], depth: usize, last: &mut Option<Vec<u8>>) -> Result<(), Flaw> {
-        self.context.proceed()?;
+        (self.proceed)()?;
         if depth > DEPTH_MAX {
             return wrong("a page tree without an end");
         }
@@ -321,9 +311,11 @@ impl<'w> Walk<'w> {
                     Some(root) => nested.push(Nested { name: key.to_vec(), root }),
                     None => return wrong("a bucket without a header"),
                 }
-                self.found.has_key_bucket |= bucket.is_empty() && key == b"key";
+                if bucket.is_empty() {
+                    self.visit.bucket(key);
+                }
             } else {
-                self.entry(bucket, key, value)?;
+                self.visit.entry(bucket, key, value)?;
             }
         }
         Ok(nested)
@@ -339,68 +331,8 @@ impl<'w> Walk<'w> {
             if flags & BUCKET != 0 {
                 return wrong("a bucket inside an inline bucket");
             }
-            self.entry(bucket, key, value)?;
+            self.visit.entry(bucket, key, value)?;
         }
         Ok(())
     }
-
-    fn entry(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), Flaw> {
-        match bucket {
-            b"key" => self.revision(key, value),
-            b"alarm" => {
-                self.found.alarms += 1;
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn revision(&mut self, key: &[u8], value: &[u8]) -> Result<(), Flaw> {
-        let Some(main) = key.first_chunk::<8>().filter(|_| key.len() >= 17 && key.get(8) == Some(&b'_'))
-        else {
-            return wrong("a key in the key bucket that is no revision");
-        };
-        self.found.revisions += 1;
-        self.found.newest = self.found.newest.max(u64::from_be_bytes(*main));
-        let Some(live) = &mut self.live else { return Ok(()) };
-        let Some(name) = first_field(value) else { return wrong("a revision without a key") };
-        let name = fingerprint(name);
-        if key.get(17) == Some(&b't') {
-            live.remove(&name);
-        } else {
-            live.insert(name);
-        }
-        if live.len() > KEYS_MAX {
-            self.live = None;
-        }
-        Ok(())
-    }
-}
-
-/// Field 1 of a protobuf message, which etcd writes first.
-fn first_field(message: &[u8]) -> Option<&[u8]> {
-    let (&tag, mut rest) = message.split_first()?;
-    if tag != 0x0a {
-        return None;
-    }
-    let mut length = 0_usize;
-    for shift in [0, 7, 14, 21] {
-        let (&byte, after) = rest.split_first()?;
-        rest = after;
-        length |= usize::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return rest.get(..length);
-        }
-    }
-    None
-}
-
-fn fingerprint(name: &[u8]) -> u64 {
-    use std::hash::{DefaultHasher, Hasher};
-    let mut hasher = DefaultHasher::new();
-    // Longer keys do not occur in etcd; a hostile one must not make us hash the same megabytes again
-    // and again.
-    hasher.write(name.get(..4096).unwrap_or(name));
-    hasher.write_usize(name.len());
-    hasher.finish()
 }

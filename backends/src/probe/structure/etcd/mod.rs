@@ -7,7 +7,8 @@
 //! *Not verified*: the content of values; that the snapshot comes from a member that had caught up; the
 //! server token and certificates that a restore needs besides.
 
-mod bolt;
+pub(crate) mod bolt;
+mod count;
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
@@ -23,7 +24,8 @@ use super::history::Revision;
 use super::input::Input;
 use super::inspect::Item;
 use crate::probe::bases::Named;
-use bolt::{Bolt, Flaw, Walk};
+use bolt::{Bolt, Flaw, walk};
+use count::Found;
 
 pub(super) use bolt::is_bolt;
 
@@ -118,7 +120,7 @@ fn examine(context: &Context<'_>, item: &Item, file: &File) -> io::Result<()> {
     let content = if hashed { length.saturating_sub(32) } else { length };
     if hashed {
         let stored = trailer(file, content)?;
-        if stored != digest(context, file, content)? {
+        if stored != digest(&|| context.proceed(), file, content)? {
             context.damage(
                 "etcd_snapshot.hash",
                 at,
@@ -146,8 +148,9 @@ fn examine(context: &Context<'_>, item: &Item, file: &File) -> io::Result<()> {
         );
         return Ok(());
     }
-    match Walk::new(context, &bolt).run() {
-        Ok(found) => report_found(context, at, &found),
+    let mut found = Found::new();
+    match walk(&bolt, &|| context.proceed(), &mut found) {
+        Ok(()) => report_found(context, at, &found.finish()),
         Err(Flaw::Io(error)) => return Err(error),
         Err(Flaw::Wrong(seen)) => {
             context.damage("etcd_snapshot.page", at, "a page tree that can be walked", seen);
@@ -177,7 +180,7 @@ fn report_no_hash(context: &Context<'_>, item: &Item, length: u64) {
     }
 }
 
-fn report_found(context: &Context<'_>, at: &str, found: &bolt::Found) {
+fn report_found(context: &Context<'_>, at: &str, found: &Found) {
     if !found.has_key_bucket {
         context.damage("etcd_snapshot.buckets", at, "the buckets of etcd", "no bucket called key");
         return;
@@ -196,18 +199,20 @@ fn report_found(context: &Context<'_>, at: &str, found: &bolt::Found) {
     context.facts().saw_revision(Revision { revision: found.newest, keys: found.keys });
 }
 
-fn trailer(file: &File, at: u64) -> io::Result<[u8; 32]> {
+/// The SHA-256 at the end of a snapshot whose content ends `at`.
+pub(crate) fn trailer(file: &File, at: u64) -> io::Result<[u8; 32]> {
     let mut stored = [0; 32];
     file.read_exact_at(&mut stored, at)?;
     Ok(stored)
 }
 
-fn digest(context: &Context<'_>, file: &File, length: u64) -> io::Result<[u8; 32]> {
+/// The SHA-256 of the first `length` bytes.
+pub(crate) fn digest(proceed: &dyn Fn() -> io::Result<()>, file: &File, length: u64) -> io::Result<[u8; 32]> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 64 * 1024];
     let mut at = 0;
     while at < length {
-        context.proceed()?;
+        proceed()?;
         let room = buffer.len().min(usize::try_from(length - at).unwrap_or(usize::MAX));
         let piece = buffer.get_mut(..room).unwrap_or_default();
         file.read_exact_at(piece, at)?;
