@@ -26,16 +26,19 @@
 //! | `memory` | baselines |
 //! | `kube`, `proto`, `crc32c` | keys and values of Kubernetes, protobuf, checksums |
 
+mod beside;
 mod content;
 mod crc32c;
 mod kube;
 mod memory;
+mod pki;
 mod proto;
 mod server;
+mod token;
 mod unpack;
 mod verify;
 
-use firedrill_core::config::settings::EtcdExpectation;
+use firedrill_core::config::settings::{Demand, EtcdExpectation};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Examination, Finding, RecoveryBasis, RecoveryPoint};
 use firedrill_core::ports::Probe;
@@ -44,6 +47,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::probe::engine::dumps::{Dump, DumpKind, Dumps};
 use crate::probe::engine::session::{Session, demanded};
+use beside::Beside;
 use content::{Content, Hash};
 use memory::Learnt;
 use server::Failure;
@@ -75,6 +79,7 @@ impl Probe for EtcdProbe {
             expected: subject.drill.expectations.etcd.as_ref(),
             learnt: Learnt::default(),
             point: None,
+            beside: None,
         };
         drill.examine();
         drill.finish()
@@ -92,6 +97,7 @@ struct EtcdDrill<'s> {
     expected: Option<&'s EtcdExpectation>,
     learnt: Learnt,
     point: Option<RecoveryPoint>,
+    beside: Option<Beside>,
 }
 
 impl EtcdDrill<'_> {
@@ -285,7 +291,31 @@ impl EtcdDrill<'_> {
     }
 
     /// What a recovery needs besides the snapshot.
-    fn beside(&mut self, _dump: &Dump, _content: &Content) {}
+    fn beside(&mut self, dump: &Dump, content: &Content) {
+        let subject = self.subject;
+        let expected = self.expected.cloned().unwrap_or_default();
+        let k3s = !content.bootstrap.is_empty();
+        let at = dump.location.as_str();
+        let beside = self.beside.get_or_insert_with(|| Beside::collect(subject));
+        if let Some(why) = &beside.unreadable {
+            self.session.examination.interrupt(why.clone());
+        }
+        let mut findings = Vec::new();
+        let mut encryption = None;
+        if k3s {
+            let (finding, config) = token::examine(at, content, beside, expected.token);
+            findings.extend(finding);
+            encryption = config;
+        } else if expected.token == Demand::Required {
+            let seen = "no bootstrap data: it does not come from k3s or RKE2";
+            findings.push(Finding::damage("etcd.token", at, "a snapshot that belongs to a token", seen));
+        }
+        if (content.kubernetes && !k3s) || expected.pki == Demand::Required {
+            findings.extend(pki::examine(at, content, beside, expected.pki, subject.at));
+        }
+        findings.extend(encryption_at_rest(at, content, beside, encryption));
+        findings.into_iter().for_each(|finding| self.session.find(finding));
+    }
 
     /// The newest moment that the data itself shows. A snapshot holds everything up to the moment at which it was
     /// saved; its name tells that, or a node that renewed its lease every few seconds.
@@ -331,6 +361,34 @@ fn alarm_findings(at: &str, alarms: &[u64]) -> Vec<Finding> {
     findings
 }
 
+/// Values that are encrypted at rest mean nothing without the configuration that holds the keys. `own` is the one
+/// that the snapshot itself brings along for who has the token.
+fn encryption_at_rest(at: &str, content: &Content, beside: &Beside, own: Option<String>) -> Option<Finding> {
+    let encrypted = &content.live.as_ref()?.encrypted;
+    let texts = beside.files.iter().filter_map(|file| file.text());
+    let known: Vec<&str> = texts
+        .chain(own.as_deref())
+        .filter(|text| text.contains("EncryptionConfig") && text.contains("providers"))
+        .collect();
+    let names = |provider: &&String| {
+        let key = provider.rsplit(':').next().unwrap_or_default();
+        known.iter().any(|text| text.contains(key))
+    };
+    let without: Vec<_> = encrypted.keys().filter(|provider| !names(provider)).cloned().collect();
+    (!without.is_empty()).then(|| {
+        let values: u64 = without.iter().filter_map(|provider| encrypted.get(provider)).sum();
+        Finding::gap(
+            "etcd.encryption",
+            at,
+            "the EncryptionConfiguration of the API server beside the snapshot",
+            format!(
+                "{values} values are encrypted at rest ({}), and nothing here names that key",
+                without.join(", ")
+            ),
+        )
+    })
+}
+
 /// The seconds at the end of a name that k3s or RKE2 gave: `etcd-snapshot-node1-1700000000.zip`.
 fn stamp(path: &[u8]) -> Option<Timestamp> {
     let name = path.rsplit(|b| *b == b'/').next()?;
@@ -343,3 +401,6 @@ fn stamp(path: &[u8]) -> Option<Timestamp> {
     let seconds: i64 = (digits.len() == 10).then(|| digits.parse().ok())??;
     Timestamp::from_second(seconds).ok()
 }
+
+#[cfg(test)]
+mod tests;
