@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn a_lease_tells_when_it_was_renewed() {
         // 2026-01-02T03:04:05Z, and 6 µs.
-        let time = [0x08, 0xa5, 0xbb, 0xdc, 0xca, 0x06, 0x10, 0xf0, 0x2e];
+        let time = [0x08, 0xa5, 0xeb, 0xdc, 0xca, 0x06, 0x10, 0xf0, 0x2e];
         let spec = [&[0x0a, 1, b'n', 0x10, 40, 0x22, 9][..], &time].concat();
         let raw = [&[0x0a, 0, 0x12, spec.len() as u8][..], &spec].concat();
         let value = [&b"k8s\0"[..], &[0x0a, 0, 0x12, raw.len() as u8], &raw].concat();

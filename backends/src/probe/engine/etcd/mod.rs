@@ -197,7 +197,9 @@ impl EtcdDrill<'_> {
         let outcome = self.restored(dump, content, unpacked, cell.as_ref(), &kit);
         match outcome {
             Ok(()) => {}
-            Err(Failure::Trouble(why)) => self.session.examination.interrupt(format!("{at}: {why}")),
+            Err(Failure::Trouble(why) | Failure::Unanswered(why)) => {
+                self.session.examination.interrupt(format!("{at}: {why}"));
+            }
             Err(Failure::Refused(why)) => self.refused(dump, &why),
         }
         if let Err(error) = cell.close() {

@@ -49,6 +49,8 @@ const OWN_TROUBLE: [&str; 14] = [
 pub(super) enum Failure {
     /// The software refuses the snapshot, and says this.
     Refused(String),
+    /// The server is there, and a question was not answered.
+    Unanswered(String),
     /// Something kept us from it.
     Trouble(String),
 }
@@ -164,8 +166,7 @@ pub(super) fn start<'c>(cell: &'c dyn Cell, subject: &Subject, bytes: u64) -> Re
         let first = ["get --from-key --keys-only --limit=1 -- \"\\x00\"".to_owned()];
         match server.transaction(&first, "--command-timeout=3s") {
             Ok(_) => return Ok(server),
-            Err(Failure::Trouble(why)) => return Err(Failure::Trouble(why)),
-            Err(Failure::Refused(why)) if begin.elapsed() > limit => {
+            Err(Failure::Unanswered(why)) if begin.elapsed() > limit => {
                 let log = server.service.log();
                 let last = log.lines().next_back().unwrap_or_default();
                 return Err(Failure::Trouble(format!(
@@ -174,7 +175,8 @@ pub(super) fn start<'c>(cell: &'c dyn Cell, subject: &Subject, bytes: u64) -> Re
                     clip(last)
                 )));
             }
-            Err(Failure::Refused(_)) => std::thread::sleep(Duration::from_millis(100)),
+            Err(Failure::Unanswered(_)) => std::thread::sleep(Duration::from_millis(100)),
+            Err(other) => return Err(other),
         }
     }
 }
@@ -318,7 +320,7 @@ impl Server<'_> {
             if let Some(died) = self.service.ended() {
                 return Err(refused("etcd ended while it was asked", &died));
             }
-            return Err(refused("etcdctl", &ended));
+            return Err(Failure::Unanswered(format!("etcdctl: {}", clip(&describe(&ended)))));
         }
         serde_json::from_slice(&said.0)
             .map_err(|e| Failure::Trouble(format!("failed to understand what etcdctl says: {e}")))

@@ -33,7 +33,9 @@ pub(super) struct Keys {
 /// The first question: how many keys there are.
 pub(super) fn count(server: &Server<'_>, content: &Content) -> Result<(u64, u64), Failure> {
     // At the revision of the snapshot: leases go on expiring.
-    let question = format!("get --from-key --count-only --rev={} -- {}", content.revision, quoted(&[0]));
+    // An answer with few keys still counts all of them.
+    let question =
+        format!("get --from-key --keys-only --limit=1 --rev={} -- {}", content.revision, quoted(&[0]));
     let answers = server.ask(&[question])?;
     let count = answers.ranges.first().map_or(0, |range| range.count);
     Ok((answers.revision, count))

@@ -46,7 +46,7 @@ fn a_snapshot_is_restored_and_every_key_compared() {
     let examination = examine(&subject);
     assert_green(&examination);
     let notes = examination.notes.join("\n");
-    assert!(notes.contains("with 2454 keys") && notes.contains("all revisions by HashKV"), "{notes}");
+    assert!(notes.contains("with 2454 keys; compared: every key"), "{notes}");
     let engine = examination.engine.unwrap();
     for phase in [Phase::Load, Phase::Start, Phase::Answer, Phase::Verify] {
         assert!(engine.phases[&phase] > 0.0, "{phase:?}");
@@ -96,8 +96,8 @@ fn wrappings_are_taken_off() {
         let subject = subject(&fixture);
         let examination = examine(&subject);
         assert_green(&examination);
-        let point = examination.recovery_point.unwrap();
         if name.contains("1780000000") {
+            let point = examination.recovery_point.unwrap();
             assert_eq!(point.time.as_second(), 1_780_000_000, "{name}");
             assert_eq!(point.basis, RecoveryBasis::Data);
         }

@@ -12,16 +12,16 @@ fn a_revision_that_goes_back_and_objects_that_vanish_are_told() {
         return;
     }
     let etcd = Etcd::start();
-    let of = |kind: &str| -> Vec<_> { (0..40).map(|n| (format!("/app/{kind}/x{n}"), "v")).collect() };
+    let of = |kind: &str| -> Vec<_> { (0..40).map(|n| (format!("/registry/{kind}/x/{n}"), "v")).collect() };
     etcd.put(&of("secrets"));
     etcd.put(&of("events"));
     let early = etcd.save();
-    etcd.delete("/app/events/");
-    etcd.delete("/app/secrets/x1");
+    etcd.delete("/registry/events/");
+    etcd.delete("/registry/secrets/x/1");
     run(etcd.etcdctl().args(["put", "/app/later", "1"]));
     let later = etcd.save();
-    etcd.delete("/app/secrets/x2");
-    etcd.delete("/app/secrets/x3");
+    etcd.delete("/registry/secrets/x/2");
+    etcd.delete("/registry/secrets/x/3");
     let shrunk = etcd.save();
     let fixture = Fixture::new();
     let drill = |content: &[u8], before: Option<&firedrill_core::finding::Examination>| {
@@ -30,7 +30,10 @@ fn a_revision_that_goes_back_and_objects_that_vanish_are_told() {
         if let Some(before) = before {
             remember(&mut subject, before);
         }
-        examine(&subject)
+        let mut examination = examine(&subject);
+        // The authorities are another matter.
+        examination.findings.retain(|f| f.class != Class::Gap);
+        examination
     };
     let first = drill(&early, None);
     assert_green(&first);
