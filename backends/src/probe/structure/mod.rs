@@ -165,7 +165,7 @@ pub(crate) fn dump_kind(path: &[u8], head: &[u8], whole: bool) -> Option<DumpKin
         Content::Is(Format::Tar) if head.starts_with(b"toc.dat\0") => Some(DumpKind::PostgresArchive),
         Content::Is(Format::Xbstream) => Some(DumpKind::Xbstream),
         // k3s packs a snapshot as the only entry of a zip archive of the same name.
-        Content::Is(Format::Zip) if names_etcd(path) => Some(DumpKind::EtcdSnapshot),
+        Content::Is(Format::Zip) if names_etcd(path) || is_on_demand(path) => Some(DumpKind::EtcdSnapshot),
         Content::Is(Format::EtcdSnapshot) | Content::Bolt => Some(DumpKind::EtcdSnapshot),
         _ => None,
     }
@@ -175,9 +175,17 @@ fn names_etcd(path: &[u8]) -> bool {
     claim::Claim::of(Named::alone(path)).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
 }
 
+/// `on-demand-<node>-<seconds>.zip`: what k3s calls a snapshot that a person asked for.
+fn is_on_demand(path: &[u8]) -> bool {
+    let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
+    let stem = name.strip_prefix(b"on-demand-").and_then(|rest| rest.strip_suffix(b".zip"));
+    let stamp = stem.and_then(|stem| stem.rsplit(|b| *b == b'-').next());
+    stamp.is_some_and(|stamp| stamp.len() == 10 && stamp.iter().all(u8::is_ascii_digit))
+}
+
 /// Whether the bbolt file (or zip archive of one) at `path` is a snapshot of etcd.
 pub(crate) fn is_etcd(path: &[u8], file: &std::fs::File) -> std::io::Result<bool> {
-    Ok(names_etcd(path) || etcd::is_etcd(Named::alone(path), file)?)
+    Ok(names_etcd(path) || is_on_demand(path) || etcd::is_etcd(Named::alone(path), file)?)
 }
 
 /// Reads an xbstream, below its layers of compression, to its end: what the structure probe files about it, and

@@ -69,8 +69,9 @@ pub(super) struct Content {
     pub(super) revision: u64,
     /// `None` when there are too many to follow.
     pub(super) live: Option<Live>,
-    /// CRC-32C of the bucket of keys, as HashKV makes it.
-    pub(super) sum: u32,
+    /// CRC-32C of what HashKV covers: revisions after the last compaction, and of those before it the ones of keys
+    /// that exist. `None` when it was not made.
+    pub(super) sum: Option<u32>,
     /// The version of etcd that wrote it, as far as it is noted.
     pub(super) version: Option<Version>,
     /// Alarms that were raised, by their number.
@@ -100,12 +101,18 @@ impl Content {
             false => Hash::Absent,
         };
         let mut reading = Reading::new(seed, wanted);
+        let mut sum = None;
         let flaw = match follow(file, end, &proceed, &mut reading) {
-            Ok(()) => None,
+            Ok(()) => {
+                sum = reading.sum(file, end, &proceed)?;
+                None
+            }
             Err(Flaw::Wrong(why)) => Some(why),
             Err(Flaw::Io(error)) => return Err(error),
         };
-        Ok(reading.finish(hash, flaw))
+        let mut content = reading.finish(hash, flaw);
+        content.sum = sum;
+        Ok(content)
     }
 
     /// Whether nothing speaks against it so far.
@@ -148,6 +155,7 @@ fn name_hash(seed: u64, key: &[u8]) -> u64 {
 /// A key that exists, so far.
 struct Known {
     fingerprint: u64,
+    modified: u64,
     /// Index of the provider that encrypted its value, plus 1.
     provider: u8,
 }
@@ -157,7 +165,6 @@ struct Reading {
     keys_seen: bool,
     newest: u64,
     compacted: u64,
-    sum: crc32c::Sum,
     known: Option<HashMap<u64, Known>>,
     live: Live,
     sample: BTreeMap<u64, Sampled>,
@@ -173,14 +180,11 @@ struct Reading {
 
 impl Reading {
     fn new(seed: u64, wanted: &[String]) -> Self {
-        let mut sum = crc32c::Sum::default();
-        sum.add(b"key");
         Self {
             seed,
             keys_seen: false,
             newest: 0,
             compacted: 0,
-            sum,
             known: Some(HashMap::new()),
             live: Live {
                 prefixes_complete: true,
@@ -199,6 +203,18 @@ impl Reading {
         }
     }
 
+    /// Reads everything again: only now it is known what exists, and what was compacted.
+    fn sum(&self, file: &File, end: u64, proceed: &dyn Fn() -> io::Result<()>) -> io::Result<Option<u32>> {
+        let Some(known) = &self.known else { return Ok(None) };
+        let mut summing = Summing { known, compacted: self.compacted, sum: crc32c::Sum::default() };
+        summing.sum.add(b"key");
+        match Bolt::open(file, end).and_then(|bolt| walk(&bolt, proceed, &mut summing)) {
+            Ok(()) => Ok(Some(summing.sum.value())),
+            Err(Flaw::Wrong(_)) => Ok(None),
+            Err(Flaw::Io(error)) => Err(error),
+        }
+    }
+
     fn finish(self, hash: Hash, flaw: Option<String>) -> Content {
         let mut live = self.live;
         live.sample = self.sample.into_values().collect();
@@ -209,7 +225,7 @@ impl Reading {
             // An etcd without any key starts at revision 1.
             revision: self.newest.max(self.compacted).max(1),
             live: self.known.map(|_| live),
-            sum: self.sum.value(),
+            sum: None,
             version: self.versions.into_iter().flatten().max(),
             alarms: self.alarms,
             auth: self.auth,
@@ -226,8 +242,6 @@ impl Reading {
             return wrong("a key in the key bucket that is no revision");
         };
         self.newest = self.newest.max(u64::from_be_bytes(*main));
-        self.sum.add(key);
-        self.sum.add(value);
         let Some(name) = proto::bytes(value, 1) else { return wrong("a revision without a key") };
         if key.get(17) == Some(&b't') {
             self.removed(name)
@@ -240,11 +254,11 @@ impl Reading {
     fn put(&mut self, name: &[u8], record: &[u8]) {
         let value = proto::bytes(record, 5).unwrap_or_default();
         self.look_into(name, value);
-        let fingerprint =
-            fingerprint(name, proto::number(record, 2), proto::number(record, 3), proto::number(record, 4));
+        let modified = proto::number(record, 3);
+        let fingerprint = fingerprint(name, proto::number(record, 2), modified, proto::number(record, 4));
         let provider = self.provider(value);
         let Some(known) = &mut self.known else { return };
-        match known.insert(name_hash(0, name), Known { fingerprint, provider }) {
+        match known.insert(name_hash(0, name), Known { fingerprint, modified, provider }) {
             Some(before) => {
                 self.live.digest = self.live.digest.wrapping_sub(before.fingerprint);
                 self.count_encrypted(before.provider, false);
@@ -278,11 +292,14 @@ impl Reading {
 
     fn look_into(&mut self, name: &[u8], value: &[u8]) {
         self.kubernetes |= name.starts_with(b"/registry/");
+        if value.len() > VALUE_MAX {
+            return;
+        }
         if kube::is_node_lease(name) {
             self.renewed = self.renewed.max(kube::renewed(value));
-        } else if kube::is_root_ca(name) && value.len() <= VALUE_MAX {
+        } else if kube::is_root_ca(name) {
             self.root_ca = kube::certificates(value).or(self.root_ca.take());
-        } else if let Some(bootstrap) = bootstrap_name(name).filter(|_| value.len() <= VALUE_MAX)
+        } else if let Some(bootstrap) = bootstrap_name(name)
             && (self.bootstrap.len() < BOOTSTRAP_MAX || self.bootstrap.contains_key(&bootstrap))
         {
             self.bootstrap.insert(bootstrap, value.to_vec());
@@ -361,6 +378,26 @@ impl Visit for Reading {
             (b"auth", b"authEnabled") => self.auth = value == [1],
             (b"alarm", _) if self.alarms.len() < 100 => self.alarms.push(proto::number(key, 2)),
             _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// The second reading, for the sum.
+struct Summing<'r> {
+    known: &'r HashMap<u64, Known>,
+    compacted: u64,
+    sum: crc32c::Sum,
+}
+
+impl Visit for Summing<'_> {
+    fn entry(&mut self, bucket: &[u8], key: &[u8], value: &[u8]) -> Result<(), Flaw> {
+        let (b"key", Some(main)) = (bucket, key.first_chunk::<8>()) else { return Ok(()) };
+        let main = u64::from_be_bytes(*main);
+        let known = || self.known.get(&name_hash(0, proto::bytes(value, 1)?));
+        if main > self.compacted || known().is_some_and(|known| known.modified == main) {
+            self.sum.add(key);
+            self.sum.add(value);
         }
         Ok(())
     }

@@ -15,6 +15,8 @@ use crate::probe::names;
 const SNAPSHOTS_MAX: usize = 16;
 /// At most this many prefixes, over all snapshots.
 const PREFIXES_MAX: usize = 400;
+/// Longer ones are none that Kubernetes makes.
+const PREFIX_BYTES_MAX: usize = 120;
 /// With fewer keys, a prefix may lose them without notice.
 const KEYS_MIN: u64 = 20;
 
@@ -39,8 +41,11 @@ impl Learnt {
             return;
         }
         let room = PREFIXES_MAX.saturating_sub(self.0.values().map(|known| known.prefixes.len()).sum());
+        let worth = |prefix: &str, count: u64| {
+            count > 0 && prefix.len() <= PREFIX_BYTES_MAX && !kube::is_passing(prefix)
+        };
         let mut prefixes: Vec<_> =
-            live.prefixes.iter().filter(|(prefix, count)| **count > 0 && !kube::is_passing(prefix)).collect();
+            live.prefixes.iter().filter(|(prefix, count)| worth(prefix, **count)).collect();
         prefixes.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let prefixes = prefixes.into_iter().take(room.min(100)).map(|(p, c)| (p.clone(), *c)).collect();
         let known = Remembered { revision: content.revision, keys: live.count, prefixes };

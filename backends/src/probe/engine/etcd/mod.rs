@@ -38,6 +38,7 @@ mod token;
 mod unpack;
 mod verify;
 
+use firedrill_core::cell::{Cell, Kit};
 use firedrill_core::config::settings::{Demand, EtcdExpectation};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Examination, Finding, RecoveryBasis, RecoveryPoint};
@@ -200,14 +201,29 @@ impl EtcdDrill<'_> {
             Err(Failure::Trouble(why) | Failure::Unanswered(why)) => {
                 self.session.examination.interrupt(format!("{at}: {why}"));
             }
-            Err(Failure::Refused(why)) => self.refused(dump, &why),
+            Err(Failure::Refused(why)) => self.refused_by(dump, content, cell.as_ref(), &why),
         }
         if let Err(error) = cell.close() {
             self.session.trouble(&error);
         }
     }
 
-    /// The software says that it cannot use the snapshot.
+    /// The software says that it cannot use the snapshot. Where nothing else speaks against the snapshot and the
+    /// software is not of the version that saved it, that may be why.
+    fn refused_by(&mut self, dump: &Dump, content: &Content, cell: &dyn Cell, why: &str) {
+        let version = cell.facts().of(NAME).and_then(|software| software.version);
+        match (version, content.version) {
+            (Some(version), Some(saved)) if content.is_sound() && version != saved => {
+                self.session.examination.interrupt(format!(
+                    "{}: an etcd {version} refuses a snapshot of an etcd {saved}: {why} (provide an etcd {saved})",
+                    dump.location
+                ));
+            }
+            _ => self.refused(dump, why),
+        }
+    }
+
+    /// What a recovery would meet.
     fn refused(&mut self, dump: &Dump, why: &str) {
         self.session.find(Finding::damage(
             "etcd.restore",
@@ -222,8 +238,8 @@ impl EtcdDrill<'_> {
         dump: &Dump,
         content: &Content,
         unpacked: &mut Unpacked,
-        cell: &dyn firedrill_core::cell::Cell,
-        kit: &firedrill_core::cell::Kit,
+        cell: &dyn Cell,
+        kit: &Kit,
     ) -> Result<(), Failure> {
         let at = dump.location.as_str();
         let watch = &self.subject.watch;
@@ -254,9 +270,9 @@ impl EtcdDrill<'_> {
             alarms.extend(&content.alarms);
             findings.extend(alarm_findings(at, &alarms));
             findings.into_iter().for_each(|finding| session.find(finding));
-            // What this sum covers while old revisions are being removed differs between versions: only
-            // agreement means something.
-            let all = matches!(server.hash(content.revision), Ok(Some(sum)) if sum == content.sum);
+            // What this sum covers of compacted revisions differs between versions: only agreement says something.
+            let all =
+                matches!((server.hash(content.revision), content.sum), (Ok(Some(a)), Some(b)) if a == b);
             let values =
                 if all { "all revisions by HashKV".to_owned() } else { format!("{compared} values") };
             if !all {

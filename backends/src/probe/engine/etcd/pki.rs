@@ -82,9 +82,20 @@ fn folder<'b>(at: &str, beside: &'b Beside) -> Option<&'b str> {
         };
         NEEDED.iter().filter(exists).count()
     };
+    // Any program may have a `ca.crt` with its key.
+    let own = |folder: &str| {
+        ["sa.key", "sa.pub", "front-proxy-ca.crt", "etcd/ca.crt"].iter().any(|name| {
+            beside
+                .files
+                .iter()
+                .any(|file| file.path.strip_suffix(name).is_some_and(|f| f.trim_end_matches('/') == folder))
+        })
+    };
     let near = |folder: &str| folder.bytes().zip(at.bytes()).take_while(|(a, b)| a == b).count();
-    // One `ca.crt` alone belongs to any program.
-    folders.into_iter().filter(|folder| has(folder) >= 2).max_by_key(|folder| (has(folder), near(folder)))
+    folders
+        .into_iter()
+        .filter(|folder| has(folder) >= 2 && own(folder))
+        .max_by_key(|folder| (has(folder), near(folder)))
 }
 
 fn missing(at: &str, demand: Demand, absent: &[&str]) -> Finding {
