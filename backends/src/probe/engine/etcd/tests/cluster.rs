@@ -51,6 +51,10 @@ fn port() -> u16 {
 
 impl Etcd {
     pub(super) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    pub(super) fn start_with(arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let client = format!("http://127.0.0.1:{}", port());
         let peer = format!("http://127.0.0.1:{}", port());
@@ -59,6 +63,7 @@ impl Etcd {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &format!("default={peer}"), "--data-dir"])
             .arg(folder.path().join("data"))
+            .args(arguments)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -89,20 +89,15 @@ fn an_alarm_is_told() {
     if !have(&["etcd", "etcdctl"]) {
         return;
     }
-    let etcd = Etcd::start();
-    etcd.put(&[("a", "1")]);
-    let quiet = etcd.save();
+    let etcd = Etcd::start_with(&["--quota-backend-bytes=16384"]);
+    let refused = etcd.etcdctl().args(["put", "a", "1"]).output().unwrap();
+    assert!(!refused.status.success(), "there is space left");
     let fixture = Fixture::new();
-    fixture.write("snapshot.db", quiet);
-    super::assert_green(&examine(&subject(&fixture)));
-    let content = super::super::content::Content::read(
-        &std::fs::File::open(fixture.path("snapshot.db")).unwrap(),
-        &firedrill_core::watch::Watch::unlimited(),
-        1,
-        &[],
-    )
-    .unwrap();
-    assert!(content.alarms.is_empty() && !content.auth);
+    fixture.write("snapshot.db", etcd.save());
+    let mut subject = subject(&fixture);
+    assert_eq!(codes(&examine(&subject)), [("etcd.alarm", Class::Anomaly)]);
+    subject.runtime = None;
+    assert_eq!(codes(&examine(&subject)), [("etcd.alarm", Class::Anomaly)], "from the pages alone");
     let findings = super::super::alarm_findings("s", &[1, 2]);
     let classes: Vec<_> = findings.iter().map(|f| f.class).collect();
     assert_eq!(classes, [Class::Anomaly, Class::Damage]);
