@@ -50,8 +50,6 @@ pub(crate) struct Dump {
     pub(crate) layers: Vec<Format>,
     /// What is in them.
     pub(crate) kind: DumpKind,
-    /// Its size as stored.
-    pub(crate) size: u64,
     /// When it was last written, as recorded in the snapshot.
     pub(crate) mtime: Option<Timestamp>,
 }
@@ -256,14 +254,7 @@ fn recognise(subject: &Subject, entry: &Entry) -> io::Result<Option<Dump>> {
     if kind == DumpKind::EtcdSnapshot && layers.is_empty() && !structure::is_etcd(&entry.path, &file)? {
         return Ok(None);
     }
-    Ok(Some(Dump {
-        path: entry.path.clone(),
-        location: entry.display(),
-        layers,
-        kind,
-        size: entry.size,
-        mtime: entry.mtime,
-    }))
+    Ok(Some(Dump { path: entry.path.clone(), location: entry.display(), layers, kind, mtime: entry.mtime }))
 }
 
 #[cfg(test)]

@@ -10,6 +10,6 @@
 //! | `session` | one examination with an engine: whether there is one, its cells, its phases |
 
 pub(crate) mod dumps;
-pub(crate) mod mariadb;
 pub(crate) mod etcd;
+pub(crate) mod mariadb;
 pub(crate) mod session;

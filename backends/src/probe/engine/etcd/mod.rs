@@ -182,17 +182,11 @@ impl EtcdDrill<'_> {
     /// Restores the snapshot where there is an etcd for it.
     fn engine(&mut self, dump: &Dump, content: &Content, unpacked: &mut Unpacked) {
         let at = &dump.location;
-        let any = server::kit(self.subject, None);
-        let kit = match (server::kit(self.subject, content.version), any) {
-            (Ok(kit), _) => kit,
-            (Err(why), Ok(_)) => {
-                return self
-                    .session
-                    .examination
-                    .interrupt(format!("{at} comes from a newer etcd than the one that is here: {why}"));
-            }
-            (Err(why), Err(_)) if demanded(self.subject) => return self.session.examination.interrupt(why),
-            (Err(why), Err(_)) => return self.without_engine(dump, content, &why),
+        // An etcd that is too old proves as little as none.
+        let kit = match server::kit(self.subject, content.version) {
+            Ok(kit) => kit,
+            Err(why) if demanded(self.subject) => return self.session.examination.interrupt(why),
+            Err(why) => return self.without_engine(dump, content, &why),
         };
         let Some(cell) = self.session.open(std::slice::from_ref(&kit)) else { return };
         let outcome = self.restored(dump, content, unpacked, cell.as_ref(), &kit);
