@@ -11,6 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::unique;
 use firedrill_core::cell::{Cell, Pipes, Program, SealPart, SealState};
 use firedrill_core::error::{Error, ErrorKind, Result};
 
@@ -27,13 +28,15 @@ const PLAIN_VARIABLES: [&str; 12] =
 const SECRET_NAMES: [&str; 8] =
     ["PASSWORD", "SECRET", "TOKEN", "CREDENTIAL", "ACCESS_KEY", "RESTIC_", "AWS_", "KUBECONFIG"];
 
-/// Tries every part of the seal of `cell` that can be tried from inside: all but the limits.
-pub(super) fn try_from_inside(cell: &dyn Cell) -> Result<BTreeMap<SealPart, SealState>> {
+/// Tries every part of the seal of `cell` that can be tried from inside, where the programs of `kit` run: all but
+/// the limits.
+pub(super) fn try_from_inside(cell: &dyn Cell, kit: &str) -> Result<BTreeMap<SealPart, SealState>> {
     let decoys = Decoys::new()?;
     let mut arguments = vec!["-c".to_owned(), SCRIPT.to_owned(), "seal".to_owned()];
     arguments.push(decoys.socket.display().to_string());
     arguments.extend(decoys.addresses().iter().map(|a| format!("{} {}", a.ip(), a.port())));
     let program = Program {
+        kit: kit.to_owned(),
         program: "/bin/sh".to_owned(),
         arguments,
         limit: Some(Duration::from_secs(60)),
@@ -52,6 +55,20 @@ pub(super) fn try_from_inside(cell: &dyn Cell) -> Result<BTreeMap<SealPart, Seal
         (SealPart::User, user(&said)),
         (SealPart::Environment, environment(&said)),
     ]))
+}
+
+/// Adds what was seen in another part of the same cell. The worst counts.
+pub(super) fn merge(seen: &mut BTreeMap<SealPart, SealState>, other: BTreeMap<SealPart, SealState>) {
+    let badness = |state: &SealState| match state {
+        SealState::Holds(_) => 0,
+        SealState::Unproven(_) => 1,
+        SealState::Breached(_) => 2,
+    };
+    for (part, state) in other {
+        if seen.get(&part).is_none_or(|known| badness(known) < badness(&state)) {
+            seen.insert(part, state);
+        }
+    }
 }
 
 /// What the script said: lines of a word and a text.
@@ -223,12 +240,6 @@ fn own_address() -> Option<IpAddr> {
     socket.connect(PUBLIC).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
-}
-
-fn unique() -> String {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// A folder that is removed with this.

@@ -2,12 +2,18 @@
 
 mod suite;
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::sync::{Arc, OnceLock};
 
+use firedrill_backends::runtime::container::ContainerRuntime;
 use firedrill_backends::runtime::process::ProcessRuntime;
-use firedrill_core::cell::Runtime;
-use firedrill_core::config::runtime::RuntimeConfig;
+use firedrill_core::cell::{Kit, Runtime};
+use firedrill_core::config::runtime::{ContainerRuntimeConfig, Pull, RuntimeConfig};
 use firedrill_core::config::units::Size;
+
+/// An image with a shell, made by `ci/images/build`.
+const IMAGE: &str = "firedrill-test/base:12";
 
 /// Small limits, so that tests can reach them.
 fn config() -> RuntimeConfig {
@@ -15,10 +21,34 @@ fn config() -> RuntimeConfig {
         memory: Some(Size(256 << 20)),
         processes: Some(200),
         disk: Some(Size(32 << 20)),
+        container: ContainerRuntimeConfig {
+            pull: Pull::Never,
+            images: BTreeMap::from([("shell".to_owned(), IMAGE.to_owned())]),
+        },
         ..RuntimeConfig::default()
     }
 }
 
+/// A shell is in every image and on every machine.
+fn shell() -> Kit {
+    Kit { name: "shell".into(), at_least: None, at_most: None, programs: vec!["bash".into()] }
+}
+
 fn runtimes() -> Vec<Arc<dyn Runtime>> {
-    vec![Arc::new(ProcessRuntime::new(&config()))]
+    let process: Arc<dyn Runtime> = Arc::new(ProcessRuntime::new(&config()));
+    let mut runtimes = vec![process];
+    runtimes.extend(containers().map(|runtime| runtime as Arc<dyn Runtime>));
+    runtimes
+}
+
+/// The container runtime, if this machine can have one.
+fn containers() -> Option<Arc<ContainerRuntime>> {
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let runtime = Arc::new(ContainerRuntime::new(&config()));
+    let missing = MISSING.get_or_init(|| runtime.offers(&shell()).err().map(|e| e.chain()));
+    let Some(why) = missing else { return Some(runtime) };
+    let told = format!("SKIPPED for the container runtime: {why}; `ci/images/build` makes the image");
+    assert!(std::env::var("FIREDRILL_TEST_NO_SKIP").as_deref() != Ok("1"), "{told}");
+    let _ = writeln!(std::io::stderr(), "{told}");
+    None
 }

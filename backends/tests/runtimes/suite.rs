@@ -5,24 +5,19 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use firedrill_core::cell::{
-    Address, Cell, CellRequest, Kit, Pipes, Program, Runtime, SealPart, SealState, inside,
+    Address, Cell, CellRequest, Pipes, Program, Runtime, SealPart, SealState, inside,
 };
 use firedrill_core::error::{ErrorKind, Result};
 use firedrill_core::watch::Watch;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::runtimes;
-
-/// A shell is in every image and on every machine.
-fn shell() -> Vec<Kit> {
-    vec![Kit { name: "shell".into(), at_least: None, at_most: None, programs: vec!["bash".into()] }]
-}
+use super::{runtimes, shell};
 
 fn open(runtime: &dyn Runtime, work: &Path, watch: &Watch) -> Result<Box<dyn Cell>> {
     runtime.open(&CellRequest {
         lease: "conformance",
         work,
-        kits: &shell(),
+        kits: &[shell()],
         aliases: &["shop-db".to_owned()],
         lifetime: Duration::from_secs(300),
         watch: watch.clone(),

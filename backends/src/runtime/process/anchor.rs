@@ -1,7 +1,6 @@
 //! The first process of a cell.
 
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Mutex;
@@ -148,21 +147,4 @@ impl Drop for Anchor {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-/// Makes the cell's own folder and the one that its root is built on.
-pub(super) fn folders(work: &Path, identity: Identity) -> Result<(PathBuf, PathBuf)> {
-    let failed = |e: std::io::Error| {
-        Error::new(ErrorKind::Scratch, format!("make a folder for a cell in {}", work.display()))
-            .from_source(&e)
-    };
-    let (root, own) = (work.join("root"), work.join("cell"));
-    for folder in [work, &root, &own] {
-        std::fs::create_dir(folder).map_err(failed)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    if let Identity::Other(user) = identity {
-        std::os::unix::fs::chown(&own, Some(user), Some(user)).map_err(failed)?;
-    }
-    Ok((root, own))
 }

@@ -9,6 +9,8 @@ use firedrill_core::cell::{Ended, Pipes, STDERR_MAX, STDOUT_MAX};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::watch::Watch;
 
+use crate::runtime::tail::Tail;
+
 /// After its end, what a program has started may hold its outputs open for this long.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
 
@@ -127,29 +129,5 @@ fn end(from: &mut dyn Read, max: usize) -> String {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return tail.text(),
         }
-    }
-}
-
-/// The last bytes of a stream.
-#[derive(Debug)]
-pub(super) struct Tail {
-    bytes: std::collections::VecDeque<u8>,
-    max: usize,
-}
-
-impl Tail {
-    pub(super) fn new(max: usize) -> Self {
-        Self { bytes: std::collections::VecDeque::new(), max }
-    }
-
-    pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend(bytes);
-        let excess = self.bytes.len().saturating_sub(self.max);
-        self.bytes.drain(..excess);
-    }
-
-    pub(super) fn text(&self) -> String {
-        let (one, other) = self.bytes.as_slices();
-        String::from_utf8_lossy(&[one, other].concat()).into_owned()
     }
 }

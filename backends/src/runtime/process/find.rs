@@ -13,7 +13,7 @@ use firedrill_core::error::{Error, ErrorKind, Result};
 /// A program may take this long to tell its version.
 const VERSION_TIME: Duration = Duration::from_secs(10);
 /// Folders outside of `PATH` in which engines are installed; `*` stands for one folder name.
-const USUAL: [&str; 7] = [
+pub(in crate::runtime) const USUAL: [&str; 7] = [
     "/usr/lib/postgresql/*/bin",
     "/usr/pgsql-*/bin",
     "/usr/local/pgsql*/bin",

@@ -19,7 +19,7 @@
 mod anchor;
 mod cell;
 mod child;
-mod find;
+pub(in crate::runtime) mod find;
 mod service;
 
 use firedrill_core::cell::{Cell, CellLimits, CellRequest, Kit, Runtime, Seal, SealPart, Software};
@@ -27,11 +27,7 @@ use firedrill_core::config::runtime::RuntimeConfig;
 use firedrill_core::error::Result;
 use firedrill_core::ports::Swept;
 
-use super::seal;
-
-/// Unless the config names a user, each cell has one of its own, from this number on: limits on processes count all
-/// processes of a user.
-const USERS: u32 = 1_900_000_000;
+use super::{seal, user};
 
 /// Makes cells out of namespaces and programs of this machine.
 pub struct ProcessRuntime {
@@ -65,8 +61,8 @@ impl Runtime for ProcessRuntime {
     fn open(&self, request: &CellRequest<'_>) -> Result<Box<dyn Cell>> {
         let found = request.kits.iter().map(|kit| self.finder.find(kit)).collect::<Result<Vec<_>>>()?;
         let mut cell =
-            cell::ProcessCell::new(request, found, self.limits, self.user.unwrap_or_else(own_user))?;
-        let mut parts = seal::try_from_inside(&cell)?;
+            cell::ProcessCell::new(request, found, self.limits, self.user.unwrap_or_else(user::unused))?;
+        let mut parts = seal::try_from_inside(&cell, "")?;
         parts.insert(SealPart::Limits, cell.limits_state());
         cell.sealed(Seal { parts, accepted: self.accepted.clone() })?;
         Ok(Box::new(cell))
@@ -77,12 +73,4 @@ impl Runtime for ProcessRuntime {
     fn sweep(&self) -> Result<Swept> {
         Ok(Swept::default())
     }
-}
-
-/// A user that no other cell of this machine has, unless thousands are open.
-fn own_user() -> u32 {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let cell = NEXT.fetch_add(1, Ordering::Relaxed) & 0x1ff;
-    USERS + (((std::process::id() & 0x7fff) << 9) | cell)
 }

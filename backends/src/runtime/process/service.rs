@@ -10,7 +10,7 @@ use firedrill_core::cell::{Ended, STDERR_MAX, Service};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::child::Tail;
+use crate::runtime::tail::Tail;
 
 /// A server that was started in a cell.
 pub(super) struct ProcessService {

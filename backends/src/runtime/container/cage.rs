@@ -1,0 +1,263 @@
+//! One container: no network, no rights, nothing to write but its own folders, and a life as long as ours.
+//!
+//! Its first process waits for the end of the lifetime. A second one, the lifeline, reads from a connection to us: when
+//! firedrill ends, however it ends, that connection breaks, the lifeline ends the first process, and the daemon
+//! removes the container. `sweep` is for the case that the daemon died too.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use firedrill_core::cell::{CELL_FOLDER, CellLimits};
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::watch::Watch;
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::models::HostConfig;
+use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
+use testcontainers::core::{Healthcheck, Host, Mount};
+use testcontainers::runners::AsyncRunner as _;
+use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
+use tokio::io::AsyncWrite;
+
+use super::daemon::{self, REQUEST_TIME};
+use super::exec::{Command, Exec};
+use super::image::Image;
+use super::owner;
+
+/// What lives a little longer than its cell is ended by itself.
+const SLACK: Duration = Duration::from_secs(60);
+/// Starting a container may take this long.
+pub(super) const START_TIME: Duration = Duration::from_secs(150);
+/// A removed container must be gone within this time.
+const GONE_TIME: Duration = Duration::from_secs(20);
+/// Reads until its connection breaks, and then ends the first process.
+const LIFELINE: &str = "while read -r _; do :; done; kill -TERM 1";
+
+/// The network of a container.
+#[derive(Clone, Debug)]
+pub(super) enum Network {
+    /// Its own, with nothing but a loopback address: `none`. Tests of the seal name others.
+    Named(String),
+    /// That of another container.
+    Of(String),
+}
+
+/// What a container is made of.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) image: Image,
+    pub(super) network: Network,
+    /// The user and the group of everything that runs in it.
+    pub(super) user: (u32, u32),
+    pub(super) limits: CellLimits,
+    pub(super) lease: String,
+    pub(super) lifetime: Duration,
+    /// Names that mean the container itself.
+    pub(super) aliases: Vec<String>,
+    /// The folder that is shown as the cell's own.
+    pub(super) own: Option<PathBuf>,
+    /// Files that are shown, read-only: here and inside.
+    pub(super) files: Vec<(PathBuf, &'static str)>,
+}
+
+impl Plan {
+    fn request(&self, name: &str) -> ContainerRequest<GenericImage> {
+        let seconds = (self.lifetime + SLACK).as_secs();
+        let (repository, tag) = self.image.id.split_once(':').unwrap_or((&self.image.id, "latest"));
+        let image = GenericImage::new(repository, tag).with_entrypoint("/bin/sh");
+        let mut request = image
+            .with_cmd(["-c".to_owned(), format!("exec sleep {seconds}")])
+            .with_container_name(name)
+            .with_user(format!("{}:{}", self.user.0, self.user.1))
+            .with_working_dir("/")
+            .with_readonly_rootfs(true)
+            .with_cap_drop("ALL")
+            .with_security_opt("no-new-privileges")
+            .with_health_check(Healthcheck::none())
+            .with_ulimit("core", 0, Some(0))
+            .with_startup_timeout(REQUEST_TIME)
+            .with_labels(owner::labels(&self.lease, self.lifetime));
+        if self.own.is_some() {
+            let disk = signed(self.limits.disk.0);
+            request = request.with_ulimit("fsize", disk, Some(disk));
+        }
+        if let Network::Named(_) = self.network {
+            request = request.with_hostname("cell");
+            for alias in self.aliases.iter().filter(|alias| plain_name(alias)) {
+                request = request.with_host(alias.as_str(), Host::Addr(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+            }
+        }
+        // A mount, unlike a bind, is refused when the folder is not there: a daemon elsewhere would make it.
+        if let Some(own) = &self.own {
+            request = request.with_mount(Mount::bind_mount(own.to_string_lossy(), CELL_FOLDER));
+        }
+        for (here, inside) in &self.files {
+            let mount = Mount::bind_mount(here.to_string_lossy(), *inside);
+            request = request.with_mount(mount.with_access_mode(testcontainers::core::AccessMode::ReadOnly));
+        }
+        let plan = self.clone();
+        request.with_host_config_modifier(move |host| plan.limit(host))
+    }
+
+    /// What testcontainers has no words for.
+    fn limit(&self, host: &mut HostConfig) {
+        host.network_mode = Some(match &self.network {
+            Network::Named(name) => name.clone(),
+            Network::Of(other) => format!("container:{other}"),
+        });
+        host.publish_all_ports = Some(false);
+        host.ipc_mode = Some("private".to_owned());
+        host.auto_remove = Some(true);
+        host.init = Some(true);
+        host.memory = Some(signed(self.limits.memory.0));
+        host.memory_swap = host.memory;
+        host.pids_limit = Some(i64::from(self.limits.processes));
+        let some = signed(self.limits.memory.0 / 4);
+        host.shm_size = Some(some);
+        let (user, group) = self.user;
+        let tmpfs = |options: &str| format!("rw,nosuid,nodev,uid={user},gid={group},{options}");
+        let mut places = HashMap::from([
+            ("/tmp".to_owned(), tmpfs(&format!("exec,mode=1777,size={some}"))),
+            ("/var/tmp".to_owned(), tmpfs(&format!("exec,mode=1777,size={some}"))),
+            ("/run".to_owned(), tmpfs("noexec,mode=0755,size=16m")),
+        ]);
+        // Docker makes a writable volume for each of these, on a disk that nobody watches.
+        for volume in &self.image.volumes {
+            if !volume.starts_with(CELL_FOLDER) {
+                let nothing = "ro,nosuid,nodev,noexec,size=4k,mode=0555";
+                places.entry(volume.clone()).or_insert_with(|| nothing.to_owned());
+            }
+        }
+        host.tmpfs = Some(places);
+        host.log_config = Some(testcontainers::bollard::models::HostConfigLogConfig {
+            typ: Some("none".to_owned()),
+            config: None,
+        });
+    }
+}
+
+/// A running container. It is removed when this is dropped.
+pub(super) struct Cage {
+    pub(super) docker: Docker,
+    pub(super) id: String,
+    made: Mutex<Option<ContainerAsync<GenericImage>>>,
+    /// As long as this is open the container lives.
+    _lifeline: Mutex<Pin<Box<dyn AsyncWrite + Send>>>,
+}
+
+impl Cage {
+    /// Starts a container, and ties its life to ours.
+    pub(super) async fn start(docker: Docker, plan: Plan) -> Result<Self> {
+        let name = owner::name();
+        let made = match plan.request(&name).start().await {
+            Ok(made) => made,
+            Err(error) => {
+                // It may have been made and not started.
+                let _ = remove(&docker, &name).await;
+                return Err(not_started(&plan, &error));
+            }
+        };
+        let id = made.id().to_owned();
+        let command = Command::new(["/bin/sh", "-c", LIFELINE]).fed();
+        let lifeline = match Exec::start(&docker, &id, command).await {
+            Ok(exec) => exec.into_input(),
+            Err(error) => {
+                discard(&docker, made).await;
+                return Err(error);
+            }
+        };
+        Ok(Self { docker, id, made: Mutex::new(Some(made)), _lifeline: Mutex::new(lifeline) })
+    }
+
+    /// Removes the container with everything in it. May be called twice.
+    pub(super) fn kill(&self) {
+        let Some(made) = self.made.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let docker = self.docker.clone();
+        let Ok(handle) = daemon::handle() else { return };
+        let removal = async move {
+            discard(&docker, made).await;
+            Ok(())
+        };
+        // Who does the work cannot wait for it.
+        if tokio::runtime::Handle::try_current().is_ok_and(|here| here.id() == handle.id()) {
+            handle.spawn(removal);
+            return;
+        }
+        if let Err(error) = daemon::wait(removal, GONE_TIME + REQUEST_TIME, &Watch::unlimited()) {
+            tracing::warn!("container {}: {}", self.id, error.chain());
+        }
+    }
+}
+
+impl Drop for Cage {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Removes a container, and waits until it is gone.
+async fn discard(docker: &Docker, made: ContainerAsync<GenericImage>) {
+    let id = made.id().to_owned();
+    // The daemon may be about to remove it on its own.
+    if let Err(error) = made.rm().await {
+        tracing::debug!("container {id}: {error}");
+    }
+    if let Err(error) = remove(docker, &id).await {
+        tracing::warn!("{}", error.chain());
+    }
+}
+
+/// Removes a container by its name or id, and waits until it is gone.
+pub(super) async fn remove(docker: &Docker, id: &str) -> Result<()> {
+    let failed = || Error::new(ErrorKind::Scratch, format!("remove the container {id}"));
+    let work = async {
+        loop {
+            let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+            match docker.remove_container(id, Some(options)).await {
+                Err(e) if daemon::refusal(&e) == Some(404) => return Ok(()),
+                // Somebody else is removing it.
+                Ok(())
+                | Err(testcontainers::bollard::errors::Error::DockerResponseServerError {
+                    status_code: 409,
+                    ..
+                }) => tokio::time::sleep(Duration::from_millis(10)).await,
+                Err(e) => return Err(failed().from_source(&e)),
+            }
+        }
+    };
+    tokio::time::timeout(GONE_TIME, work).await.unwrap_or_else(|_| {
+        Err(failed().because(format!("it was still there after {} s", GONE_TIME.as_secs())))
+    })
+}
+
+fn not_started(plan: &Plan, error: &testcontainers::TestcontainersError) -> Error {
+    let failed = Error::new(ErrorKind::Unsealed, format!("start a container of {}", plan.image.reference))
+        .from_source(error);
+    let said = failed.chain();
+    if said.contains("bind source path does not exist") || said.contains("/cell") {
+        return failed.advise(NOT_HERE);
+    }
+    if said.contains("/bin/sh") {
+        return failed
+            .advise("the image needs /bin/sh and a few other programs; name another one in the config");
+    }
+    failed
+}
+
+/// What to do about a daemon that does not see our files.
+pub(super) const NOT_HERE: &str = "the container daemon has to run on this machine and to see the scratch folder: \
+    unset DOCKER_HOST, put scratch in a folder that is shared with it (--scratch), or use the process runtime";
+
+/// Names that may stand in `/etc/hosts`.
+fn plain_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() < 256
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+fn signed(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,170 @@
+//! The `container` runtime: a container for each kit, made by testcontainers.
+//!
+//! A cell is modelled on a pod: the first container owns a network that holds nothing but a loopback address
+//! (`none`: on an internal network this machine can still be reached), the others live in it. They see one folder of
+//! the lease, as `/cell`. Nothing else can be written but small file systems in memory. Programs run as a user of the
+//! cell's own, without any rights. Memory and processes are limited per container, the disk by watching it.
+//!
+//! testcontainers makes, starts and removes containers, and pulls images; bollard, its client, does what it has
+//! no words for: programs with a standard input, exit codes, labels of what others left.
+//!
+//! | file | what lives there |
+//! |---|---|
+//! | `daemon` | the daemon, and how blocking code asks it |
+//! | `image` | which image has what a kit asks for |
+//! | `cage` | one container, which dies with firedrill |
+//! | `exec`, `marked` | programs in a container, and the true end of their output |
+//! | `service` | servers |
+//! | `wire` | connections to them |
+//! | `cell` | a cell of several containers |
+//! | `owner` | labels, and what a sweep may remove |
+
+mod cage;
+mod cell;
+mod daemon;
+mod exec;
+mod image;
+mod marked;
+mod owner;
+mod service;
+mod wire;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use firedrill_core::cell::{Cell, CellLimits, CellRequest, Kit, Runtime, Seal, SealPart, Software};
+use firedrill_core::config::runtime::{ContainerRuntimeConfig, RuntimeConfig};
+use firedrill_core::error::Result;
+use firedrill_core::ports::Swept;
+use firedrill_core::watch::Watch;
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::ListContainersOptionsBuilder;
+
+use super::{seal, unique};
+
+/// Makes cells out of containers.
+pub struct ContainerRuntime {
+    config: ContainerRuntimeConfig,
+    limits: CellLimits,
+    accepted: Vec<SealPart>,
+    network: String,
+    docker: Mutex<Option<Docker>>,
+    /// What became of each image that was asked for. Pulling is not tried again in one run.
+    images: Mutex<BTreeMap<String, Result<image::Image>>>,
+    /// What was found in each image, by its id and what was looked for.
+    found: Mutex<BTreeMap<String, Result<image::Found>>>,
+}
+
+impl ContainerRuntime {
+    /// A runtime with these settings.
+    pub fn new(config: &RuntimeConfig) -> Self {
+        Self {
+            config: config.container.clone(),
+            limits: config.limits(),
+            accepted: config.accept_unsealed.clone(),
+            network: "none".to_owned(),
+            docker: Mutex::default(),
+            images: Mutex::default(),
+            found: Mutex::default(),
+        }
+    }
+
+    /// With another network than none, to prove that the seal notices.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn on_network(mut self, name: &str) -> Self {
+        self.network = name.to_owned();
+        self
+    }
+
+    /// A client, after the daemon has answered once.
+    fn docker(&self) -> Result<Docker> {
+        let mut docker = self.docker.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(docker) = &*docker {
+            return Ok(docker.clone());
+        }
+        let new = daemon::wait(daemon::client(), daemon::REQUEST_TIME, &Watch::unlimited())?;
+        Ok(docker.insert(new).clone())
+    }
+
+    fn find(&self, kit: &Kit) -> Result<image::Found> {
+        let docker = self.docker()?;
+        let reference = image::reference(kit, &self.config)?;
+        let image = {
+            let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+            match images.get(&reference) {
+                Some(known) => known.clone()?,
+                None => {
+                    let (docker, wanted, pull) = (docker.clone(), reference.clone(), self.config.pull);
+                    let got = async move { image::get(&docker, &wanted, pull).await };
+                    let got = daemon::wait(got, image::PULL_TIME * 2, &Watch::unlimited());
+                    images.entry(reference).or_insert(got).clone()?
+                }
+            }
+        };
+        let key = format!("{} {kit} {}", image.id, kit.programs.join(" "));
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match found.get(&key) {
+            Some(known) => known.clone(),
+            None => found.entry(key).or_insert(image::look(&docker, image, kit)).clone(),
+        }
+    }
+}
+
+impl Runtime for ContainerRuntime {
+    fn name(&self) -> &'static str {
+        "container"
+    }
+
+    /// Pulls the image if it has to, and asks the programs in it for their version: tags lie.
+    fn offers(&self, kit: &Kit) -> Result<Software> {
+        self.find(kit).map(|found| found.software)
+    }
+
+    fn open(&self, request: &CellRequest<'_>) -> Result<Box<dyn Cell>> {
+        let found = request.kits.iter().map(|kit| self.find(kit)).collect::<Result<Vec<_>>>()?;
+        let mut cell = cell::ContainerCell::new(&self.docker()?, request, found, self.limits, &self.network)?;
+        let mut parts = BTreeMap::new();
+        for kit in request.kits {
+            let mut own = seal::try_from_inside(&cell, &kit.name)?;
+            own.insert(SealPart::Limits, cell.limits_state(&kit.name));
+            seal::merge(&mut parts, own);
+        }
+        cell.sealed(Seal { parts, accepted: self.accepted.clone() })?;
+        Ok(Box::new(cell))
+    }
+
+    /// Where there is no daemon nothing was left behind.
+    fn sweep(&self) -> Result<Swept> {
+        let docker = match self.docker() {
+            Ok(docker) => docker,
+            Err(error) => {
+                tracing::debug!("no containers to sweep: {}", error.chain());
+                return Ok(Swept::default());
+            }
+        };
+        daemon::wait(sweep(docker), daemon::REQUEST_TIME * 5, &Watch::unlimited())
+    }
+}
+
+async fn sweep(docker: Docker) -> Result<Swept> {
+    let filters = HashMap::from([("label", vec![owner::OWNER])]);
+    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+    let listed = daemon::ask("list containers", docker.list_containers(Some(options))).await?;
+    let mut swept = Swept::default();
+    for container in listed {
+        let (Some(id), labels) = (container.id, container.labels.unwrap_or_default()) else { continue };
+        let short: String = id.chars().take(12).collect();
+        let lease = labels.get(owner::LEASE).map_or("", String::as_str);
+        let name = format!("container {short} of {lease}");
+        if !owner::abandoned(&labels) {
+            swept.in_use.push(name);
+            continue;
+        }
+        match cage::remove(&docker, &id).await {
+            Ok(()) => swept.removed.push(name),
+            Err(error) => swept.failed.push(format!("{name}: {}", error.chain())),
+        }
+    }
+    Ok(swept)
+}
