@@ -1,12 +1,12 @@
 //! Tries a seal from inside, the same way for all runtimes, before anything restored is brought in.
 //!
 //! A script in the cell looks at who it is, what it can write, what its environment holds, and tries to reach
-//! decoys: listeners of ours that stand for production servers (on this machine's loopback address, on its other
-//! addresses, on a unix socket), and an address that looks like the internet. A decoy that was reached is a breach,
+//! decoys: listeners of ours that stand for production servers (on this machine's loopback address, on all of its other
+//! addresses, such as that of a bridge to containers, on a unix socket), and an address that looks like the internet. A decoy that was reached is a breach,
 //! whoever says otherwise. What cannot be tried counts as unproven.
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -21,6 +21,8 @@ const SCRIPT: &str = include_str!("seal.sh");
 const PUBLIC: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), 53);
 /// One attempt to connect may take this long.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// At most this many addresses of this machine are tried.
+const ADDRESSES_MAX: usize = 16;
 /// Variables that each cell has, or that say nothing.
 const PLAIN_VARIABLES: [&str; 12] =
     ["PATH", "HOME", "LANG", "TZ", "PWD", "OLDPWD", "SHLVL", "HOSTNAME", "TERM", "_", "LC_ALL", "USER"];
@@ -102,11 +104,16 @@ impl Decoys {
             Error::new(ErrorKind::Unsealed, "set up the decoys that try the seal").from_source(e)
         };
         let mut listeners = Vec::new();
-        let addresses = [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), own_address()];
-        for address in addresses.into_iter().flatten() {
-            let listener = TcpListener::bind((address, 0)).map_err(|e| failed(&e))?;
-            listener.set_nonblocking(true).map_err(|e| failed(&e))?;
-            listeners.push(listener);
+        let first = [Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), own_address()];
+        for address in first.into_iter().flatten() {
+            listeners.push(listen(address).and_then(answering).map_err(|e| failed(&e))?);
+        }
+        for address in own_addresses() {
+            let known = |l: &TcpListener| l.local_addr().is_ok_and(|known| known.ip() == address);
+            if listeners.len() < ADDRESSES_MAX && !listeners.iter().any(known) {
+                // An address may have gone meanwhile: bridges come and go.
+                listeners.extend(listen(address).and_then(answering));
+            }
         }
         let folder = std::env::temp_dir().join(format!("firedrill-decoy-{}", unique()));
         std::fs::create_dir(&folder).map_err(|e| failed(&e))?;
@@ -121,10 +128,6 @@ impl Decoys {
 
     /// A decoy that nobody can reach would prove nothing.
     fn answer_outside(&self) -> std::io::Result<()> {
-        for listener in &self.listeners {
-            TcpStream::connect_timeout(&listener.local_addr()?, ATTEMPT)?;
-            listener.accept()?;
-        }
         std::os::unix::net::UnixStream::connect(&self.socket)?;
         self.unix.accept()?;
         Ok(())
@@ -234,6 +237,46 @@ fn environment(said: &Said<'_>) -> SealState {
     }
 }
 
+fn listen(address: IpAddr) -> std::io::Result<TcpListener> {
+    let listener = TcpListener::bind((address, 0))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// Fails unless the listener can be reached from here.
+fn answering(listener: TcpListener) -> std::io::Result<TcpListener> {
+    TcpStream::connect_timeout(&listener.local_addr()?, ATTEMPT)?;
+    listener.accept()?;
+    Ok(listener)
+}
+
+/// Every address of this machine, as far as the kernel lists them, without loopback and link-local ones.
+fn own_addresses() -> BTreeSet<IpAddr> {
+    let routes = std::fs::read_to_string("/proc/net/fib_trie").unwrap_or_default();
+    let six = std::fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();
+    addresses_in(&routes, &six)
+}
+
+fn addresses_in(routes: &str, six: &str) -> BTreeSet<IpAddr> {
+    let mut found = BTreeSet::new();
+    let mut last = None;
+    for line in routes.lines().map(str::trim) {
+        if let Some(address) = line.strip_prefix("|-- ") {
+            last = address.parse::<Ipv4Addr>().ok();
+        } else if line.starts_with("/32 host LOCAL") {
+            found.extend(last.filter(|a| !a.is_loopback() && !a.is_link_local()).map(IpAddr::V4));
+        }
+    }
+    for line in six.lines() {
+        let mut words = line.split_whitespace();
+        let (address, scope) = (words.next(), words.nth(2));
+        let number = address.and_then(|address| u128::from_str_radix(address, 16).ok());
+        // Scope 0 is global.
+        found.extend(number.filter(|_| scope == Some("00")).map(|n| IpAddr::V6(Ipv6Addr::from_bits(n))));
+    }
+    found
+}
+
 /// The address by which this machine reaches others, if it has one. Nothing is sent.
 fn own_address() -> Option<IpAddr> {
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
@@ -285,6 +328,33 @@ mod tests {
             environment,
             &format!("variable {}={}\n", own.0, own.1.lines().next().unwrap())
         )));
+    }
+
+    #[test]
+    fn all_addresses_of_this_machine_are_known() {
+        let routes = "Main:\n  |-- 0.0.0.0\n     /0 universe UNICAST\nLocal:\n  |-- 10.0.0.0\n     /24 link BROADCAST\n\
+            \x20 |-- 10.0.0.5\n     /32 host LOCAL\n  |-- 127.0.0.1\n     /32 host LOCAL\n  |-- 172.18.0.1\n     /32 host LOCAL\n";
+        let six = "00000000000000000000000000000001 01 80 10 80 lo\nfd000000000000000000000000000001 02 40 00 80 eth0\n\
+            fe800000000000000000000000000001 02 40 20 80 eth0\n";
+        let expected: BTreeSet<IpAddr> =
+            ["10.0.0.5", "172.18.0.1", "fd00::1"].iter().map(|a| a.parse().unwrap()).collect();
+        assert_eq!(addresses_in(routes, six), expected);
+        if let Some(own) = own_address() {
+            assert!(own_addresses().contains(&own));
+        }
+    }
+
+    #[test]
+    fn the_worst_of_several_containers_counts() {
+        let states = || [SealState::Holds("a".into()), SealState::Unproven("b".into()), SealState::Breached("c".into())];
+        for (i, one) in states().into_iter().enumerate() {
+            for (j, other) in states().into_iter().enumerate() {
+                let mut seen = BTreeMap::new();
+                merge(&mut seen, BTreeMap::from([(SealPart::User, one.clone())]));
+                merge(&mut seen, BTreeMap::from([(SealPart::User, other)]));
+                assert_eq!(seen.get(&SealPart::User), states().get(i.max(j)));
+            }
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What every runtime has to keep, whatever its cells are made of. Each test asks each runtime that this machine has.
 
+mod containers;
+mod others;
 mod suite;
 
 use std::collections::BTreeMap;
@@ -14,6 +16,9 @@ use firedrill_core::config::units::Size;
 
 /// An image with a shell, made by `ci/images/build`.
 const IMAGE: &str = "firedrill-test/base:12";
+
+/// Set where only the process runtime is asked.
+const PROCESS_ONLY: &str = "FIREDRILL_TEST_PROCESS_ONLY";
 
 /// Small limits, so that tests can reach them.
 fn config() -> RuntimeConfig {
@@ -44,6 +49,9 @@ fn runtimes() -> Vec<Arc<dyn Runtime>> {
 /// The container runtime, if this machine can have one.
 fn containers() -> Option<Arc<ContainerRuntime>> {
     static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    if std::env::var_os(PROCESS_ONLY).is_some() {
+        return None;
+    }
     let runtime = Arc::new(ContainerRuntime::new(&config()));
     let missing = MISSING.get_or_init(|| runtime.offers(&shell()).err().map(|e| e.chain()));
     let Some(why) = missing else { return Some(runtime) };
@@ -51,4 +59,11 @@ fn containers() -> Option<Arc<ContainerRuntime>> {
     assert!(std::env::var("FIREDRILL_TEST_NO_SKIP").as_deref() != Ok("1"), "{told}");
     let _ = writeln!(std::io::stderr(), "{told}");
     None
+}
+
+/// One ignored test, in a process of its own.
+fn child(test: &str, variables: &[(&str, &str)]) -> std::process::Command {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--ignored", "--exact", test, "--nocapture"]).envs(variables.iter().copied());
+    command
 }

@@ -301,6 +301,7 @@ fn a_killed_run_leaves_nothing_after_a_sweep() {
             assert!(start.elapsed() < Duration::from_secs(30), "it did not start");
             std::thread::sleep(Duration::from_millis(20));
         }
+        let _alone = super::containers::SWEEPING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         child.kill().unwrap();
         child.wait().unwrap();
         std::thread::sleep(Duration::from_millis(300));

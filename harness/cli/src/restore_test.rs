@@ -18,7 +18,7 @@ use firedrill_core::evidence::{self, Writer};
 use firedrill_core::memory::{Memory, learn};
 use firedrill_core::plan::{Limits, Plan};
 use firedrill_core::planner::{self, CopyView, Filter, Pick, Request};
-use firedrill_core::ports::Scratch as _;
+use firedrill_core::ports::{Scratch as _, Swept};
 use firedrill_core::run::{self, Bench, OpenCopy};
 use firedrill_core::secret::redact_address;
 use firedrill_core::snapshot::{CopyName, Series};
@@ -101,6 +101,9 @@ async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>)
     sinks.covers_everything(config.is_some() && covers_everything(&args));
     let mut bench = bench(scratch, &run, &copies, &writer, &memory, &sinks, &watch);
     bench.runtime = runtime(&args, config.as_ref());
+    if let Some(runtime) = &bench.runtime {
+        tell_swept(runtime.sweep());
+    }
 
     let sinks = Arc::new(Mutex::new(sinks));
     let listening = Arc::clone(&sinks);
@@ -273,13 +276,7 @@ fn bench(
 ) -> Bench {
     let scratch = DirectoryScratch::new(scratch, Arc::new(SystemClock));
     // What an earlier run left behind would take the space that this one needs.
-    match scratch.sweep() {
-        Ok(swept) if !swept.removed.is_empty() => {
-            note(format!("swept {} leftovers of killed runs", swept.removed.len()))
-        }
-        Ok(_) => {}
-        Err(error) => complain(&error),
-    }
+    tell_swept(scratch.sweep());
     let memory = memory.clone();
     let console = sinks.console();
     Bench {
@@ -293,6 +290,16 @@ fn bench(
         observe: Arc::new(move |drill, progress| console.watch(drill, progress)),
         evidence: Arc::clone(writer),
         watch: watch.clone(),
+    }
+}
+
+fn tell_swept(swept: Result<Swept>) {
+    match swept {
+        Ok(swept) if !swept.removed.is_empty() => {
+            note(format!("swept {} leftovers of killed runs", swept.removed.len()))
+        }
+        Ok(_) => {}
+        Err(error) => complain(&error),
     }
 }
 

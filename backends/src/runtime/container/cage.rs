@@ -172,11 +172,11 @@ impl Cage {
         Ok(Self { docker, id, made: Mutex::new(Some(made)), _lifeline: Mutex::new(lifeline) })
     }
 
-    /// Removes the container with everything in it. May be called twice.
+    /// Removes the container with everything in it. Who calls it while another does waits for the other.
     pub(super) fn kill(&self) {
-        let Some(made) = self.made.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let mut held = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let (Some(made), Ok(handle)) = (held.take(), daemon::handle()) else { return };
         let docker = self.docker.clone();
-        let Ok(handle) = daemon::handle() else { return };
         let removal = async move {
             discard(&docker, made).await;
             Ok(())
