@@ -346,7 +346,9 @@ mod tests {
 
     #[test]
     fn the_worst_of_several_containers_counts() {
-        let states = || [SealState::Holds("a".into()), SealState::Unproven("b".into()), SealState::Breached("c".into())];
+        let states = || {
+            [SealState::Holds("a".into()), SealState::Unproven("b".into()), SealState::Breached("c".into())]
+        };
         for (i, one) in states().into_iter().enumerate() {
             for (j, other) in states().into_iter().enumerate() {
                 let mut seen = BTreeMap::new();

@@ -146,7 +146,10 @@ fn the_engines_of_the_test_images_are_found_and_run() {
         let program = Program { kit: "shell".into(), ..Program::new("bash", ["-c", script]) };
         String::from_utf8(cell.run(&program, Pipes::default()).unwrap().stdout).unwrap()
     };
-    assert_eq!(other("exec 3<>/dev/tcp/127.0.0.1/5499 && echo there; cat /cell/data/PG_VERSION"), "there\n15\n");
+    assert_eq!(
+        other("exec 3<>/dev/tcp/127.0.0.1/5499 && echo there; cat /cell/data/PG_VERSION"),
+        "there\n15\n"
+    );
     assert_eq!(other("command -v psql || echo another image"), "another image\n");
     let unknown = Program { kit: "other".into(), ..Program::new("bash", [""; 0]) };
     assert!(cell.run(&unknown, Pipes::default()).is_err());
@@ -172,8 +175,14 @@ fn volumes_that_an_image_asks_for_are_not_made() {
     let mounts = docker(&["inspect", "--format", "{{range .Mounts}}{{.Type}} {{end}}", &id]);
     assert!(!mounts.contains("volume"), "{mounts}");
     assert_eq!(say(cell.as_ref(), "touch /data/x /var/lib/other/x 2>/dev/null || echo no"), "no");
-    assert_eq!(say(cell.as_ref(), "for f in /tmp /var/tmp /run /dev/shm; do touch $f/x && echo yes; done"), "yes\n".repeat(4).trim());
-    assert_eq!(say(cell.as_ref(), "id -un; ls /proc/[0-9]*/exe >/dev/null 2>&1; grep -c shop-db /etc/hosts"), "cell\n1");
+    assert_eq!(
+        say(cell.as_ref(), "for f in /tmp /var/tmp /run /dev/shm; do touch $f/x && echo yes; done"),
+        "yes\n".repeat(4).trim()
+    );
+    assert_eq!(
+        say(cell.as_ref(), "id -un; ls /proc/[0-9]*/exe >/dev/null 2>&1; grep -c shop-db /etc/hosts"),
+        "cell\n1"
+    );
     cell.close().unwrap();
 }
 
@@ -185,7 +194,8 @@ fn a_connection_ends_with_the_server_and_fails_without_one() {
     let tokio = tokio::runtime::Runtime::new().unwrap();
     let error = tokio.block_on(async { cell.dial(&Address::Tcp(4799)).err().expect("nobody listens") });
     assert!(error.chain().contains("refused"), "{}", error.chain());
-    let server = "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 4798,
+    let server =
+        "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => 4798,
         Listen => 5, ReuseAddr => 1) or die; print STDERR \"listening\\n\"; my $c = $s->accept;
         print $c 'all there is'; close $c; sleep 60";
     let service = cell.start(&Program::new("/usr/bin/perl", ["-e", server])).unwrap();
@@ -207,7 +217,8 @@ fn a_sweep_removes_what_is_abandoned_and_nothing_else() {
     let cell = open(&runtime, &place.path().join("work"), "living", &[shell()]).unwrap();
     let id = docker(&["ps", "-q", "--filter", "label=org.firedrill.lease=living"]);
     let owner = docker(&["inspect", "--format", "{{index .Config.Labels \"org.firedrill.owner\"}}", &id]);
-    let (boot, space) = owner.split_once(':').and_then(|(b, rest)| Some((b, rest.split_once(':')?.0))).unwrap();
+    let (boot, space) =
+        owner.split_once(':').and_then(|(b, rest)| Some((b, rest.split_once(':')?.0))).unwrap();
     let make = |lease: &str, expires: &str, owner: &str| {
         let mut arguments = vec!["create".to_owned()];
         for (name, value) in [("lease", lease), ("expires", expires), ("owner", owner)] {
@@ -285,7 +296,8 @@ fn hold() {
     let Some(work) = std::env::var_os("CELL_WORK") else { return };
     let runtime = containers().unwrap();
     let cell = open(&runtime, Path::new(&work), "held", &[shell()]).unwrap();
-    let _service = cell.start(&Program::new("bash", ["-c", "trap '' TERM; while :; do sleep 1; done"])).unwrap();
+    let _service =
+        cell.start(&Program::new("bash", ["-c", "trap '' TERM; while :; do sleep 1; done"])).unwrap();
     writeln!(std::io::stdout(), "holding").unwrap();
     std::thread::sleep(Duration::from_secs(60));
 }
@@ -305,7 +317,11 @@ fn without_a_daemon_or_an_image_it_says_so_quickly() {
     if containers().is_none() {
         return;
     }
-    for (pull, cause) in [(Pull::Never, "never to pull"), (Pull::Missing, "cannot be pulled"), (Pull::Always, "cannot be pulled")] {
+    for (pull, cause) in [
+        (Pull::Never, "never to pull"),
+        (Pull::Missing, "cannot be pulled"),
+        (Pull::Always, "cannot be pulled"),
+    ] {
         let mut config = config();
         config.container.pull = pull;
         config.container.images.insert("shell".to_owned(), "firedrill-test/no-such-image:1".to_owned());
@@ -325,7 +341,11 @@ fn ask_an_absent_daemon() {
     let runtime = ContainerRuntime::new(&config());
     let error = runtime.offers(&shell()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
-    assert!(error.chain().contains("reach a container daemon") && error.chain().contains("DOCKER_HOST"), "{}", error.chain());
+    assert!(
+        error.chain().contains("reach a container daemon") && error.chain().contains("DOCKER_HOST"),
+        "{}",
+        error.chain()
+    );
     assert_eq!(runtime.sweep().unwrap().removed.len(), 0, "no daemon is no error for a sweep");
     let automatic = firedrill_backends::runtime::from_config(&RuntimeConfig::default()).unwrap();
     assert!(automatic.offers(&shell()).is_ok(), "the process runtime has it");
@@ -356,8 +376,14 @@ fn a_daemon_that_does_not_see_our_folder_is_refused() {
         let own = child("containers::use_a_hidden_folder", &[]);
         let hide = "mount --make-rprivate / && mount -t tmpfs hidden \"$0\" && exec \"$@\"";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", hide]).arg(place.path()).arg(own.get_program()).args(own.get_args());
-        command.envs(own.get_envs().filter_map(|(k, v)| Some((k, v?)))).env("CELL_WORK", place.path().join("work"));
+        command
+            .args(["--mount", "sh", "-c", hide])
+            .arg(place.path())
+            .arg(own.get_program())
+            .args(own.get_args());
+        command
+            .envs(own.get_envs().filter_map(|(k, v)| Some((k, v?))))
+            .env("CELL_WORK", place.path().join("work"));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{same_name}: {}", String::from_utf8_lossy(&output.stdout));
     }
@@ -367,7 +393,8 @@ fn a_daemon_that_does_not_see_our_folder_is_refused() {
 #[ignore = "it is started by `a_daemon_that_does_not_see_our_folder_is_refused`"]
 fn use_a_hidden_folder() {
     let work = std::env::var("CELL_WORK").unwrap();
-    let error = open(&containers().unwrap(), Path::new(&work), "hidden", &[shell()]).err().expect("it is hidden");
+    let error =
+        open(&containers().unwrap(), Path::new(&work), "hidden", &[shell()]).err().expect("it is hidden");
     assert_eq!(error.kind, ErrorKind::Unsealed, "{}", error.chain());
     assert!(error.chain().contains("has to run on this machine"), "{}", error.chain());
 }

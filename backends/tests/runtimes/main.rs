@@ -1,5 +1,7 @@
 //! What every runtime has to keep, whatever its cells are made of. Each test asks each runtime that this machine has.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+
 mod containers;
 mod others;
 mod suite;

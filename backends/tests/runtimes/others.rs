@@ -4,17 +4,34 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use firedrill_backends::runtime::from_config;
 use firedrill_backends::runtime::process::ProcessRuntime;
-use firedrill_core::cell::{CellRequest, Runtime as _};
+use firedrill_core::cell::{CellRequest, Kit, Runtime as _};
 use firedrill_core::error::ErrorKind;
 use firedrill_core::watch::Watch;
 
-use super::{PROCESS_ONLY, config, shell};
+use super::{PROCESS_ONLY, child, config, containers, shell};
 
 /// Somebody who owns nothing.
 const NOBODY: &str = "65534";
+
+/// Puts the file `$0` in the place of `unshare`, and runs the rest.
+const HIDE: &str = "mount --make-rprivate / && mount --bind \"$0\" \"$(readlink -f \"$(command -v unshare)\")\" && exec \"$@\"";
+
+fn request(work: &Path) -> CellRequest<'_> {
+    static KITS: LazyLock<Vec<Kit>> = LazyLock::new(|| vec![shell()]);
+    CellRequest {
+        lease: "others",
+        work,
+        kits: &KITS,
+        aliases: &[],
+        lifetime: Duration::from_secs(60),
+        watch: Watch::unlimited(),
+    }
+}
 
 /// Whether this machine is one where the test makes sense; says so where not.
 fn possible(what: &str, command: &mut Command) -> bool {
@@ -46,7 +63,10 @@ fn setpriv() -> Command {
 #[test]
 fn everything_holds_for_somebody_who_is_not_root() {
     if std::env::var_os(PROCESS_ONLY).is_some()
-        || !possible("running as another user", setpriv().args(["unshare", "--user", "--map-root-user", "--net", "true"]))
+        || !possible(
+            "running as another user",
+            setpriv().args(["unshare", "--user", "--map-root-user", "--net", "true"]),
+        )
     {
         return;
     }
@@ -75,7 +95,11 @@ fn without_namespaces_nothing_is_started_and_the_advice_says_what_to_do() {
         return;
     }
     for (fake, mode, cause) in [
-        ("#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n", 0o755, "Operation not permitted"),
+        (
+            "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n",
+            0o755,
+            "Operation not permitted",
+        ),
         ("", 0o644, "util-linux"),
     ] {
         let place = tempfile::tempdir().unwrap();
@@ -83,10 +107,9 @@ fn without_namespaces_nothing_is_started_and_the_advice_says_what_to_do() {
         let path = place.path().join("unshare");
         std::fs::write(&path, fake).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        let hide = "mount --make-rprivate / && mount --bind \"$0\" \"$(readlink -f \"$(command -v unshare)\")\" && exec \"$@\"";
         let as_nobody = setpriv();
         let output = Command::new("unshare")
-            .args(["--mount", "sh", "-c", hide])
+            .args(["--mount", "sh", "-c", HIDE])
             .arg(&path)
             .arg(as_nobody.get_program())
             .args(as_nobody.get_args())
@@ -98,8 +121,40 @@ fn without_namespaces_nothing_is_started_and_the_advice_says_what_to_do() {
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(output.status.success() && said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success() && said.contains("1 passed"),
+            "{said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     }
+}
+
+#[test]
+fn where_there_are_no_namespaces_containers_take_over() {
+    let mut unshare = Command::new("unshare");
+    if containers().is_none() || !possible("taking namespaces away", unshare.args(["--mount", "true"])) {
+        return;
+    }
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("unshare");
+    std::fs::write(&path, "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n")
+        .unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let own = child("others::open_automatically", &[]);
+    let mut hidden = Command::new("unshare");
+    hidden.args(["--mount", "sh", "-c", HIDE]).arg(&path).arg(own.get_program()).args(own.get_args());
+    let output = hidden.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+#[ignore = "it is started by `where_there_are_no_namespaces_containers_take_over`"]
+fn open_automatically() {
+    let place = tempfile::tempdir().unwrap();
+    let work = place.path().join("work");
+    let runtime = from_config(&config()).unwrap();
+    let cell = runtime.open(&request(&work)).unwrap();
+    assert_eq!(cell.facts().runtime, "container");
 }
 
 #[test]
@@ -108,15 +163,7 @@ fn open_without_namespaces() {
     let Ok(cause) = std::env::var("CELL_CAUSE") else { return };
     let place = tempfile::tempdir().unwrap();
     let work = place.path().join("work");
-    let request = CellRequest {
-        lease: "refused",
-        work: &work,
-        kits: &[shell()],
-        aliases: &[],
-        lifetime: Duration::from_secs(60),
-        watch: Watch::unlimited(),
-    };
-    let error = ProcessRuntime::new(&config()).open(&request).err().expect("there are no namespaces");
+    let error = ProcessRuntime::new(&config()).open(&request(&work)).err().expect("there are no namespaces");
     assert_eq!(error.kind, ErrorKind::Unsealed, "{}", error.chain());
     assert!(error.chain().contains(&cause), "{}", error.chain());
     let advice = error.advice.unwrap();

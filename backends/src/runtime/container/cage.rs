@@ -152,23 +152,12 @@ impl Cage {
     /// Starts a container, and ties its life to ours.
     pub(super) async fn start(docker: Docker, plan: Plan) -> Result<Self> {
         let name = owner::name();
-        let made = match plan.request(&name).start().await {
-            Ok(made) => made,
-            Err(error) => {
-                // It may have been made and not started.
-                let _ = remove(&docker, &name).await;
-                return Err(not_started(&plan, &error));
-            }
-        };
+        let unfinished = Unfinished(Some((docker.clone(), name.clone())));
+        let made = plan.request(&name).start().await.map_err(|e| not_started(&plan, &e))?;
         let id = made.id().to_owned();
         let command = Command::new(["/bin/sh", "-c", LIFELINE]).fed();
-        let lifeline = match Exec::start(&docker, &id, command).await {
-            Ok(exec) => exec.into_input(),
-            Err(error) => {
-                discard(&docker, made).await;
-                return Err(error);
-            }
-        };
+        let lifeline = Exec::start(&docker, &id, command).await?.into_input();
+        unfinished.finish();
         Ok(Self { docker, id, made: Mutex::new(Some(made)), _lifeline: Mutex::new(lifeline) })
     }
 
@@ -195,6 +184,31 @@ impl Cage {
 impl Drop for Cage {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// A container that may have been made, and that nothing ties to our life yet. It is removed with this: when it does
+/// not start, and when nobody waits for it any more.
+struct Unfinished(Option<(Docker, String)>);
+
+impl Unfinished {
+    fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let (Some((docker, name)), Ok(handle)) = (self.0.take(), daemon::handle()) else { return };
+        handle.spawn(async move {
+            // A request that was given up may still be on its way.
+            for _ in 0..5 {
+                if let Err(error) = remove(&docker, &name).await {
+                    tracing::warn!("{}", error.chain());
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        });
     }
 }
 
@@ -234,10 +248,12 @@ pub(super) async fn remove(docker: &Docker, id: &str) -> Result<()> {
 }
 
 fn not_started(plan: &Plan, error: &testcontainers::TestcontainersError) -> Error {
-    let failed = Error::new(ErrorKind::Unsealed, format!("start a container of {}", plan.image.reference))
-        .from_source(error);
+    let mut failed =
+        Error::new(ErrorKind::Unavailable, format!("start a container of {}", plan.image.reference))
+            .from_source(error);
     let said = failed.chain();
-    if said.contains("bind source path does not exist") || said.contains("/cell") {
+    if said.contains("bind source path does not exist") {
+        failed.kind = ErrorKind::Unsealed;
         return failed.advise(NOT_HERE);
     }
     if said.contains("/bin/sh") {

@@ -307,7 +307,6 @@ fn limits_state(said: &str, promised: (Option<i64>, Option<i64>), asked: CellLim
     ];
     let mut words = Vec::new();
     for (what, seen, promised, asked) in parts {
-        // Linux counts memory in pages.
         let promised = promised.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0);
         match (seen, promised) {
             (Some(seen), _) if seen > asked => {
