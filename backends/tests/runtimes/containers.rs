@@ -210,6 +210,69 @@ fn a_connection_ends_with_the_server_and_fails_without_one() {
 }
 
 #[test]
+fn a_stop_while_a_cell_is_made_leaves_nothing() {
+    let Some(runtime) = containers() else { return };
+    runtime.offers(&shell()).unwrap();
+    let mut stopped = 0;
+    for wait in [20, 100, 200, 300, 450, 600] {
+        let place = tempfile::tempdir().unwrap();
+        let work = place.path().join("work");
+        let watch = Watch::unlimited();
+        let kits = [shell()];
+        let request = CellRequest {
+            lease: "stopped",
+            work: &work,
+            kits: &kits,
+            aliases: &[],
+            lifetime: Duration::from_secs(300),
+            watch: watch.clone(),
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(wait));
+                watch.stop();
+            });
+            if let Err(error) = runtime.open(&request) {
+                assert_eq!(error.kind, ErrorKind::Cancelled, "{}", error.chain());
+                stopped += 1;
+            }
+        });
+        assert!(!work.exists());
+    }
+    assert!(stopped > 0, "each was faster than its stop");
+    let left = || docker(&["ps", "-aq", "--filter", "label=org.firedrill.lease=stopped"]);
+    // It may still be on its way when nobody waits for it any more.
+    std::thread::sleep(Duration::from_secs(3));
+    wait_for("a container is left", 10, || left().is_empty());
+}
+
+#[test]
+#[ignore = "it measures, and asserts nothing; run it by name"]
+fn how_fast_bytes_go_through() {
+    let Some(runtime) = containers() else { return };
+    let place = tempfile::tempdir().unwrap();
+    let start = Instant::now();
+    let cell = open(&runtime, &place.path().join("work"), "fast", &[shell()]).unwrap();
+    println!("open: {:?}", start.elapsed());
+    let start = Instant::now();
+    say(cell.as_ref(), "true");
+    println!("true: {:?}", start.elapsed());
+    let start = Instant::now();
+    let out: Box<dyn std::io::Write + Send> = Box::new(std::io::sink());
+    let pipes = Pipes { stdin: None, stdout: Some(out) };
+    cell.run(&Program::new("head", ["-c", "500000000", "/dev/zero"]), pipes).unwrap();
+    println!("500 MB out: {:?}", start.elapsed());
+    let start = Instant::now();
+    let zeros = std::io::Read::take(std::io::repeat(0), 500_000_000);
+    let pipes = Pipes { stdin: Some(Box::new(zeros)), stdout: None };
+    cell.run(&Program::new("wc", ["-c"]), pipes).unwrap();
+    println!("500 MB in: {:?}", start.elapsed());
+    let start = Instant::now();
+    cell.close().unwrap();
+    println!("close: {:?}", start.elapsed());
+}
+
+#[test]
 fn a_sweep_removes_what_is_abandoned_and_nothing_else() {
     let Some(runtime) = containers() else { return };
     let _alone = SWEEPING.lock().unwrap_or_else(PoisonError::into_inner);

@@ -61,7 +61,9 @@ impl ContainerCell {
     ) -> Result<Self> {
         let watch = request.watch.within(Some(request.lifetime));
         let own = user::for_containers();
-        let folder = CellFolder::new(request.work, user::root().then_some(own.0), limits.disk.0)?;
+        // The daemon has a working directory of its own.
+        let work = std::path::absolute(request.work).unwrap_or_else(|_| request.work.to_owned());
+        let folder = CellFolder::new(&work, user::root().then_some(own.0), limits.disk.0)?;
         let files = names(&folder, own)?;
         let software = found.iter().map(|f| f.software.clone()).collect();
         let mut members: Vec<Member> = Vec::new();

@@ -154,7 +154,7 @@ async fn inspect(docker: &Docker, reference: &str) -> Result<Option<Image>> {
 }
 
 /// Looks for the programs of `kit` in `image`, in a container that is sealed like a cell.
-pub(super) fn look(docker: &Docker, image: Image, kit: &Kit) -> Result<Found> {
+pub(super) fn look(docker: &Docker, image: Image, kit: &Kit, watch: &Watch) -> Result<Found> {
     let plan = Plan {
         image: image.clone(),
         network: Network::Named("none".to_owned()),
@@ -166,13 +166,13 @@ pub(super) fn look(docker: &Docker, image: Image, kit: &Kit) -> Result<Found> {
         own: None,
         files: Vec::new(),
     };
-    let cage = Arc::new(daemon::wait(Cage::start(docker.clone(), plan), START_TIME, &Watch::unlimited())?);
+    let cage = Arc::new(daemon::wait(Cage::start(docker.clone(), plan), START_TIME, watch)?);
     let mut arguments = vec!["/bin/sh".to_owned(), "-c".to_owned(), SCRIPT.to_owned(), "find".to_owned()];
     arguments.push(USUAL.join(" "));
     arguments.extend(kit.programs.iter().cloned());
     let (listened, command) = (Arc::clone(&cage), Command::new(arguments));
     let listening = async move { listen(&listened, command).await };
-    let said = daemon::wait(listening, LOOK_TIME, &Watch::unlimited());
+    let said = daemon::wait(listening, LOOK_TIME, watch);
     cage.kill();
     let said = said?;
     let failed =

@@ -34,7 +34,7 @@ use std::sync::{Mutex, PoisonError};
 
 use firedrill_core::cell::{Cell, CellLimits, CellRequest, Kit, Runtime, Seal, SealPart, Software};
 use firedrill_core::config::runtime::{ContainerRuntimeConfig, RuntimeConfig};
-use firedrill_core::error::Result;
+use firedrill_core::error::{ErrorKind, Result};
 use firedrill_core::ports::Swept;
 use firedrill_core::watch::Watch;
 use testcontainers::bollard::Docker;
@@ -87,28 +87,37 @@ impl ContainerRuntime {
         Ok(docker.insert(new).clone())
     }
 
-    fn find(&self, kit: &Kit) -> Result<image::Found> {
+    fn find(&self, kit: &Kit, watch: &Watch) -> Result<image::Found> {
         let docker = self.docker()?;
         let reference = image::reference(kit, &self.config)?;
-        let image = {
-            let mut images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
-            match images.get(&reference) {
-                Some(known) => known.clone()?,
-                None => {
-                    let (docker, wanted, pull) = (docker.clone(), reference.clone(), self.config.pull);
-                    let got = async move { image::get(&docker, &wanted, pull).await };
-                    let got = daemon::wait(got, image::PULL_TIME * 2, &Watch::unlimited());
-                    images.entry(reference).or_insert(got).clone()?
-                }
-            }
-        };
+        let image = known(&self.images, reference.clone(), || {
+            let (docker, pull) = (docker.clone(), self.config.pull);
+            daemon::wait(
+                async move { image::get(&docker, &reference, pull).await },
+                image::PULL_TIME * 2,
+                watch,
+            )
+        })?;
         let key = format!("{} {kit} {}", image.id, kit.programs.join(" "));
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        match found.get(&key) {
-            Some(known) => known.clone(),
-            None => found.entry(key).or_insert(image::look(&docker, image, kit)).clone(),
-        }
+        known(&self.found, key, || image::look(&docker, image, kit, watch))
     }
+}
+
+/// What is known of `key`; who asks first finds out. That somebody stopped waiting says nothing.
+fn known<T: Clone>(
+    all: &Mutex<BTreeMap<String, Result<T>>>,
+    key: String,
+    find: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = all.get(&key) {
+        return known.clone();
+    }
+    let found = find();
+    if !found.as_ref().is_err_and(|e| matches!(e.kind, ErrorKind::Cancelled | ErrorKind::Timeout)) {
+        all.insert(key, found.clone());
+    }
+    found
 }
 
 impl Runtime for ContainerRuntime {
@@ -118,11 +127,12 @@ impl Runtime for ContainerRuntime {
 
     /// Pulls the image if it has to, and asks the programs in it for their version: tags lie.
     fn offers(&self, kit: &Kit) -> Result<Software> {
-        self.find(kit).map(|found| found.software)
+        self.find(kit, &Watch::unlimited()).map(|found| found.software)
     }
 
     fn open(&self, request: &CellRequest<'_>) -> Result<Box<dyn Cell>> {
-        let found = request.kits.iter().map(|kit| self.find(kit)).collect::<Result<Vec<_>>>()?;
+        let found =
+            request.kits.iter().map(|kit| self.find(kit, &request.watch)).collect::<Result<Vec<_>>>()?;
         let mut cell = cell::ContainerCell::new(&self.docker()?, request, found, self.limits, &self.network)?;
         let mut parts = BTreeMap::new();
         for kit in request.kits {
