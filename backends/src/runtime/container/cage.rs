@@ -14,6 +14,7 @@ use std::time::Duration;
 use firedrill_core::cell::{CELL_FOLDER, CellLimits};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::watch::Watch;
+use rustix::process::{Resource, getrlimit};
 use testcontainers::bollard::Docker;
 use testcontainers::bollard::models::HostConfig;
 use testcontainers::bollard::query_parameters::RemoveContainerOptionsBuilder;
@@ -22,7 +23,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerAsync, ContainerRequest, GenericImage, ImageExt as _};
 use tokio::io::AsyncWrite;
 
-use super::daemon::{self, REQUEST_TIME};
+use super::daemon::{self, Daemon, REQUEST_TIME};
 use super::exec::{Command, Exec};
 use super::image::Image;
 use super::owner;
@@ -33,6 +34,8 @@ const SLACK: Duration = Duration::from_secs(60);
 pub(super) const START_TIME: Duration = Duration::from_secs(150);
 /// A removed container must be gone within this time.
 const GONE_TIME: Duration = Duration::from_secs(20);
+/// At most this many files may be open in one program.
+const FILES_MAX: u64 = 65_536;
 /// Reads until its connection breaks, and then ends the first process.
 const LIFELINE: &str = "while read -r _; do :; done; kill -TERM 1";
 
@@ -64,7 +67,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    fn request(&self, name: &str) -> ContainerRequest<GenericImage> {
+    fn request(&self, name: &str, podman: bool) -> ContainerRequest<GenericImage> {
         let seconds = (self.lifetime + SLACK).as_secs();
         let (repository, tag) = self.image.id.split_once(':').unwrap_or((&self.image.id, "latest"));
         let image = GenericImage::new(repository, tag).with_entrypoint("/bin/sh");
@@ -78,6 +81,7 @@ impl Plan {
             .with_security_opt("no-new-privileges")
             .with_health_check(Healthcheck::none())
             .with_ulimit("core", 0, Some(0))
+            .with_ulimit("nofile", files(), Some(files()))
             .with_startup_timeout(REQUEST_TIME)
             .with_labels(owner::labels(&self.lease, self.lifetime));
         if self.own.is_some() {
@@ -99,11 +103,11 @@ impl Plan {
             request = request.with_mount(mount.with_access_mode(testcontainers::core::AccessMode::ReadOnly));
         }
         let plan = self.clone();
-        request.with_host_config_modifier(move |host| plan.limit(host))
+        request.with_host_config_modifier(move |host| plan.limit(host, podman))
     }
 
     /// What testcontainers has no words for.
-    fn limit(&self, host: &mut HostConfig) {
+    fn limit(&self, host: &mut HostConfig, podman: bool) {
         host.network_mode = Some(match &self.network {
             Network::Named(name) => name.clone(),
             Network::Of(other) => format!("container:{other}"),
@@ -118,11 +122,13 @@ impl Plan {
         let some = signed(self.limits.memory.0 / 4);
         host.shm_size = Some(some);
         let (user, group) = self.user;
-        let tmpfs = |options: &str| format!("rw,nosuid,nodev,uid={user},gid={group},{options}");
+        // Docker takes the mode of what lies below instead of ours, so that the owner counts; Podman knows no owner.
+        let owner = if podman { String::new() } else { format!("uid={user},gid={group},") };
+        let tmpfs = |options: &str| format!("rw,nosuid,nodev,{owner}{options}");
         let mut places = HashMap::from([
             ("/tmp".to_owned(), tmpfs(&format!("exec,mode=1777,size={some}"))),
             ("/var/tmp".to_owned(), tmpfs(&format!("exec,mode=1777,size={some}"))),
-            ("/run".to_owned(), tmpfs("noexec,mode=0755,size=16m")),
+            ("/run".to_owned(), tmpfs("noexec,mode=1777,size=16m")),
         ]);
         // Docker makes a writable volume for each of these, on a disk that nobody watches.
         for volume in &self.image.volumes {
@@ -150,10 +156,10 @@ pub(super) struct Cage {
 
 impl Cage {
     /// Starts a container, and ties its life to ours.
-    pub(super) async fn start(docker: Docker, plan: Plan) -> Result<Self> {
+    pub(super) async fn start(Daemon { docker, podman }: Daemon, plan: Plan) -> Result<Self> {
         let name = owner::name();
         let unfinished = Unfinished(Some((docker.clone(), name.clone())));
-        let made = plan.request(&name).start().await.map_err(|e| not_started(&plan, &e))?;
+        let made = plan.request(&name, podman).start().await.map_err(|e| not_started(&plan, &e))?;
         let id = made.id().to_owned();
         let command = Command::new(["/bin/sh", "-c", LIFELINE]).fed();
         let lifeline = Exec::start(&docker, &id, command).await?.into_input();
@@ -256,6 +262,9 @@ fn not_started(plan: &Plan, error: &testcontainers::TestcontainersError) -> Erro
         failed.kind = ErrorKind::Unsealed;
         return failed.advise(NOT_HERE);
     }
+    if said.contains("docker-init") || said.contains("init binary") {
+        return failed.advise("install the small init that the daemon puts into containers: tini for Docker, catatonit for Podman");
+    }
     if said.contains("/bin/sh") {
         return failed
             .advise("the image needs /bin/sh and a few other programs; name another one in the config");
@@ -266,6 +275,12 @@ fn not_started(plan: &Plan, error: &testcontainers::TestcontainersError) -> Erro
 /// What to do about a daemon that does not see our files.
 pub(super) const NOT_HERE: &str = "the container daemon has to run on this machine and to see the scratch folder: \
     unset DOCKER_HOST, put scratch in a folder that is shared with it (--scratch), or use the process runtime";
+
+/// How many files one program may open: as many as ours may, within reason. What daemons give by default differs by
+/// orders of magnitude, and may be more than they may give.
+fn files() -> i64 {
+    signed(getrlimit(Resource::Nofile).maximum.unwrap_or(FILES_MAX).min(FILES_MAX))
+}
 
 /// Names that may stand in `/etc/hosts`.
 fn plain_name(name: &str) -> bool {

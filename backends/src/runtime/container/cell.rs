@@ -17,7 +17,7 @@ use firedrill_core::watch::Watch;
 use testcontainers::bollard::Docker;
 
 use super::cage::{Cage, NOT_HERE, Network, Plan, START_TIME};
-use super::daemon;
+use super::daemon::{self, Daemon};
 use super::exec::{self, Command, Exec, Said};
 use super::image::Found;
 use super::service::ContainerService;
@@ -53,7 +53,7 @@ struct Member {
 
 impl ContainerCell {
     pub(super) fn new(
-        docker: &Docker,
+        daemon: &Daemon,
         request: &CellRequest<'_>,
         found: Vec<Found>,
         limits: CellLimits,
@@ -83,7 +83,7 @@ impl ContainerCell {
                 own: Some(folder.own().to_owned()),
                 files: files.clone(),
             };
-            let cage = daemon::wait(Cage::start(docker.clone(), plan), START_TIME, &watch)?;
+            let cage = daemon::wait(Cage::start(daemon.clone(), plan), START_TIME, &watch)?;
             members.push(Member { found, cage: Arc::new(cage) });
         }
         let facts = CellFacts { runtime: "container".to_owned(), software, seal: Seal::default() };

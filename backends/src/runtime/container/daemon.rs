@@ -65,12 +65,22 @@ pub(super) fn wait<T: Send + 'static>(
     }
 }
 
-/// A client of the daemon that testcontainers finds (`DOCKER_HOST`, or a socket in one of the usual places), after
-/// the daemon has answered.
-pub(super) async fn client() -> Result<Docker> {
+/// A daemon that has answered.
+#[derive(Clone)]
+pub(super) struct Daemon {
+    pub(super) docker: Docker,
+    /// Podman, which speaks Docker's language, and knows fewer words.
+    pub(super) podman: bool,
+}
+
+/// The daemon that testcontainers finds: `DOCKER_HOST`, or a socket in one of the usual places.
+pub(super) async fn find() -> Result<Daemon> {
     let docker = testcontainers::core::client::docker_client_instance().await.map_err(|e| absent(&e))?;
-    match tokio::time::timeout(PING_TIME, docker.ping()).await {
-        Ok(Ok(_)) => Ok(docker),
+    match tokio::time::timeout(PING_TIME, docker.version()).await {
+        Ok(Ok(version)) => {
+            let podman = version.components.iter().flatten().any(|part| part.name.starts_with("Podman"));
+            Ok(Daemon { docker, podman })
+        }
         Ok(Err(e)) => Err(absent(&e)),
         Err(_) => Err(unreachable().because(format!("it did not answer in {} s", PING_TIME.as_secs()))),
     }

@@ -29,6 +29,10 @@ use crate::runtime::tail::Tail;
 const CODE_TIME: Duration = Duration::from_secs(20);
 /// Runs a program and marks the end of its output.
 const RUN: &str = r#"mark=$1; shift; "$@"; code=$?; printf %s "$mark"; printf %s "$mark" >&2; exit "$code""#;
+/// The same with a standard input. What the program left of it is read until nobody feeds it any more: Podman resets a
+/// connection of which something is left to read, and what was said last would be lost.
+const RUN_FED: &str = r#"mark=$1; shift; "$@"; code=$?; printf %s "$mark"; printf %s "$mark" >&2
+cat >/dev/null; exit "$code""#;
 
 /// What the daemon is to run.
 #[derive(Clone, Debug, Default)]
@@ -143,7 +147,8 @@ pub(super) fn run(
 ) -> Result<Ended> {
     let mark = format!("\u{1e}end of {}\u{1e}", super::unique());
     command.fed = pipes.stdin.is_some();
-    let command = command.under(RUN, &mark);
+    let script = if command.fed { RUN_FED } else { RUN };
+    let command = command.under(script, &mark);
     let (docker, container) = (docker.clone(), container.to_owned());
     let started = async move { Exec::start(&docker, &container, command).await };
     let exec = daemon::wait(started, REQUEST_TIME * 2, limits).inspect_err(|_| {

@@ -14,7 +14,7 @@ use testcontainers::runners::AsyncRunner as _;
 use testcontainers::{ContainerRequest, GenericImage};
 
 use super::cage::{Cage, Network, Plan, START_TIME};
-use super::daemon;
+use super::daemon::{self, Daemon};
 use super::exec::{self, Command, Exec, Said};
 use crate::runtime::process::find::USUAL;
 
@@ -154,7 +154,7 @@ async fn inspect(docker: &Docker, reference: &str) -> Result<Option<Image>> {
 }
 
 /// Looks for the programs of `kit` in `image`, in a container that is sealed like a cell.
-pub(super) fn look(docker: &Docker, image: Image, kit: &Kit, watch: &Watch) -> Result<Found> {
+pub(super) fn look(daemon: &Daemon, image: Image, kit: &Kit, watch: &Watch) -> Result<Found> {
     let plan = Plan {
         image: image.clone(),
         network: Network::Named("none".to_owned()),
@@ -166,7 +166,7 @@ pub(super) fn look(docker: &Docker, image: Image, kit: &Kit, watch: &Watch) -> R
         own: None,
         files: Vec::new(),
     };
-    let cage = Arc::new(daemon::wait(Cage::start(docker.clone(), plan), START_TIME, watch)?);
+    let cage = Arc::new(daemon::wait(Cage::start(daemon.clone(), plan), START_TIME, watch)?);
     let mut arguments = vec!["/bin/sh".to_owned(), "-c".to_owned(), SCRIPT.to_owned(), "find".to_owned()];
     arguments.push(USUAL.join(" "));
     arguments.extend(kit.programs.iter().cloned());

@@ -41,6 +41,7 @@ use testcontainers::bollard::Docker;
 use testcontainers::bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::{seal, unique};
+use daemon::Daemon;
 
 /// Makes cells out of containers.
 pub struct ContainerRuntime {
@@ -48,7 +49,7 @@ pub struct ContainerRuntime {
     limits: CellLimits,
     accepted: Vec<SealPart>,
     network: String,
-    docker: Mutex<Option<Docker>>,
+    daemon: Mutex<Option<Daemon>>,
     /// What became of each image that was asked for. Pulling is not tried again in one run.
     images: Mutex<BTreeMap<String, Result<image::Image>>>,
     /// What was found in each image, by its id and what was looked for.
@@ -63,7 +64,7 @@ impl ContainerRuntime {
             limits: config.limits(),
             accepted: config.accept_unsealed.clone(),
             network: "none".to_owned(),
-            docker: Mutex::default(),
+            daemon: Mutex::default(),
             images: Mutex::default(),
             found: Mutex::default(),
         }
@@ -77,21 +78,20 @@ impl ContainerRuntime {
         self
     }
 
-    /// A client, after the daemon has answered once.
-    fn docker(&self) -> Result<Docker> {
-        let mut docker = self.docker.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(docker) = &*docker {
-            return Ok(docker.clone());
+    fn daemon(&self) -> Result<Daemon> {
+        let mut daemon = self.daemon.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(daemon) = &*daemon {
+            return Ok(daemon.clone());
         }
-        let new = daemon::wait(daemon::client(), daemon::REQUEST_TIME, &Watch::unlimited())?;
-        Ok(docker.insert(new).clone())
+        let new = daemon::wait(daemon::find(), daemon::REQUEST_TIME, &Watch::unlimited())?;
+        Ok(daemon.insert(new).clone())
     }
 
     fn find(&self, kit: &Kit, watch: &Watch) -> Result<image::Found> {
-        let docker = self.docker()?;
+        let daemon = self.daemon()?;
         let reference = image::reference(kit, &self.config)?;
         let image = known(&self.images, reference.clone(), || {
-            let (docker, pull) = (docker.clone(), self.config.pull);
+            let (docker, pull) = (daemon.docker.clone(), self.config.pull);
             daemon::wait(
                 async move { image::get(&docker, &reference, pull).await },
                 image::PULL_TIME * 2,
@@ -99,7 +99,7 @@ impl ContainerRuntime {
             )
         })?;
         let key = format!("{} {kit} {}", image.id, kit.programs.join(" "));
-        known(&self.found, key, || image::look(&docker, image, kit, watch))
+        known(&self.found, key, || image::look(&daemon, image, kit, watch))
     }
 }
 
@@ -133,7 +133,7 @@ impl Runtime for ContainerRuntime {
     fn open(&self, request: &CellRequest<'_>) -> Result<Box<dyn Cell>> {
         let found =
             request.kits.iter().map(|kit| self.find(kit, &request.watch)).collect::<Result<Vec<_>>>()?;
-        let mut cell = cell::ContainerCell::new(&self.docker()?, request, found, self.limits, &self.network)?;
+        let mut cell = cell::ContainerCell::new(&self.daemon()?, request, found, self.limits, &self.network)?;
         let mut parts = BTreeMap::new();
         for kit in request.kits {
             let mut own = seal::try_from_inside(&cell, &kit.name)?;
@@ -146,8 +146,8 @@ impl Runtime for ContainerRuntime {
 
     /// Where there is no daemon nothing was left behind.
     fn sweep(&self) -> Result<Swept> {
-        let docker = match self.docker() {
-            Ok(docker) => docker,
+        let docker = match self.daemon() {
+            Ok(daemon) => daemon.docker,
             Err(error) => {
                 tracing::debug!("no containers to sweep: {}", error.chain());
                 return Ok(Swept::default());
@@ -158,9 +158,17 @@ impl Runtime for ContainerRuntime {
 }
 
 async fn sweep(docker: Docker) -> Result<Swept> {
-    let filters = HashMap::from([("label", vec![owner::OWNER])]);
-    let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-    let listed = daemon::ask("list containers", docker.list_containers(Some(options))).await?;
+    let labelled = ("label", vec![owner::OWNER]);
+    // Podman has a state more than Docker, which the client cannot read: `stopped`, on the way to be removed.
+    let states = ("status", vec!["created", "running", "paused"]);
+    let list = async |filters: &HashMap<&str, Vec<&str>>| {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(filters).build();
+        daemon::ask("list containers", docker.list_containers(Some(options))).await
+    };
+    let listed = match list(&HashMap::from([labelled.clone()])).await {
+        Ok(listed) => listed,
+        Err(_) => list(&HashMap::from([labelled, states])).await?,
+    };
     let mut swept = Swept::default();
     for container in listed {
         let (Some(id), labels) = (container.id, container.labels.unwrap_or_default()) else { continue };

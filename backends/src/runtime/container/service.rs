@@ -44,7 +44,7 @@ struct State {
 impl ContainerService {
     /// Starts `command`. `name` tells it from other servers of the cell.
     pub(super) fn start(cage: Arc<Cage>, command: Command, name: &str, watch: &Watch) -> Result<Self> {
-        let number = format!("/run/{name}");
+        let number = format!("/dev/shm/{name}");
         let command = command.under(SERVE, &number);
         let (docker, id) = (cage.docker.clone(), cage.id.clone());
         let started = async move { Exec::start(&docker, &id, command).await };
