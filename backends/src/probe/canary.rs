@@ -284,7 +284,7 @@ fn is_in_root(subject: &Subject, entry: &Entry) -> bool {
         .any(|base| ends_there(base, &folder) || ends_there(base, &entry_path))
 }
 
-fn is_ours(subject: &Subject, target: &str) -> bool {
+pub(crate) fn is_ours(subject: &Subject, target: &str) -> bool {
     let tag_of_series = match &subject.drill.series {
         Series::Tag(tag) => Some(tag),
         Series::Untagged { .. } => None,

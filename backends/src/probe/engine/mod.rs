@@ -12,4 +12,5 @@
 pub(crate) mod dumps;
 pub(crate) mod etcd;
 pub(crate) mod mariadb;
+pub(crate) mod postgres;
 pub(crate) mod session;

@@ -1,0 +1,239 @@
+//! What is expected of a database, and what an engine lacks.
+
+use std::time::Duration;
+
+use firedrill_core::canary::{Canary, derive_key};
+use firedrill_core::config::settings::{DatabaseExpectation, NewestRow, Query};
+use firedrill_core::config::units::Span;
+use firedrill_core::finding::RecoveryBasis;
+use firedrill_core::secret::Secret;
+
+use super::source::SHARED;
+use super::*;
+
+const HEAD: &str = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.18\n\n";
+const TAIL: &str = "\n--\n-- PostgreSQL database dump complete\n--\n";
+
+fn dump(middle: &str) -> Vec<u8> {
+    format!("{HEAD}{middle}{TAIL}").into_bytes()
+}
+
+fn expecting(content: &[u8], expectation: DatabaseExpectation) -> Examination {
+    let (_fixture, mut subject) = subject(&[("backup/shop.sql", content)]);
+    subject.drill.expectations.postgres = vec![expectation];
+    examine(&subject)
+}
+
+#[test]
+fn expectations_are_asked() {
+    if !present() {
+        return;
+    }
+    let database = SHARED.database(
+        "CREATE TABLE orders (id serial PRIMARY KEY, at timestamptz); INSERT INTO orders (at) VALUES \
+         ('2026-01-05 03:00:00+00'), ('2026-01-04 01:00:00+00'); CREATE TABLE \"Mixed\" (a int)",
+    );
+    let content = SHARED.dump(&database, &[]);
+    let query = |sql: &str, equals: &str| Query { sql: sql.into(), equals: equals.into() };
+    let newest = |hours: u64| {
+        let max_age = Some(Span(Duration::from_secs(hours * 3600)));
+        Some(NewestRow { sql: "SELECT max(at) FROM orders".into(), max_age })
+    };
+    let base =
+        DatabaseExpectation { file: Some("/backup/shop.sql".into()), ..DatabaseExpectation::default() };
+    let good = DatabaseExpectation {
+        tables: vec!["orders".into(), "public.Mixed".into()],
+        rows_min: [("orders".to_owned(), 2)].into(),
+        queries: vec![query("SELECT count(*) FROM orders", "2"), query("SELECT NULL", "NULL")],
+        newest: newest(2),
+        ..base.clone()
+    };
+    let examination = expecting(&content, good);
+    assert_green(&examination);
+    let point = examination.recovery_point.unwrap();
+    assert_eq!((point.time.to_string().as_str(), point.basis), ("2026-01-05T03:00:00Z", RecoveryBasis::Data));
+    let other = DatabaseExpectation::default();
+    let bad = [
+        (DatabaseExpectation { tables: vec!["gone".into()], ..base.clone() }, "postgres.table_missing"),
+        (
+            DatabaseExpectation { rows_min: [("orders".to_owned(), 3)].into(), ..base.clone() },
+            "postgres.rows",
+        ),
+        (DatabaseExpectation { queries: vec![query("SELECT 1", "2")], ..base.clone() }, "postgres.query"),
+        (DatabaseExpectation { queries: vec![query("SELECT x", "2")], ..base.clone() }, "postgres.query"),
+        (
+            DatabaseExpectation { queries: vec![query("DELETE FROM orders", "")], ..base.clone() },
+            "postgres.query",
+        ),
+        (DatabaseExpectation { newest: newest(0), ..base.clone() }, "postgres.newest"),
+        (DatabaseExpectation { roles: vec!["app".into()], ..base.clone() }, "postgres.role_missing"),
+        (DatabaseExpectation { file: Some("/backup/other.sql".into()), ..other.clone() }, "postgres.missing"),
+        (DatabaseExpectation { database: Some("other".into()), ..other }, "postgres.missing"),
+    ];
+    let (_fixture, mut all) = subject(&[("backup/shop.sql", &content)]);
+    all.drill.expectations.postgres = bad.iter().map(|(expectation, _)| expectation.clone()).collect();
+    let examination = examine(&all);
+    let (mut found, mut codes) = (wrong(&examination), bad.map(|(_, code)| code).to_vec());
+    found.sort_unstable();
+    codes.sort_unstable();
+    assert_eq!(found, codes, "{examination:#?}");
+    // The name of the file tells the database.
+    let named = DatabaseExpectation {
+        database: Some("shop".into()),
+        tables: vec!["orders".into()],
+        ..DatabaseExpectation::default()
+    };
+    assert_green(&expecting(&content, named));
+    // No dump at all.
+    let (_fixture, mut subject) = subject(&[("notes.txt", b"nothing")]);
+    subject.drill.expectations.postgres = vec![base];
+    assert_found(&examine(&subject), "postgres.missing");
+}
+
+#[test]
+fn canaries_in_a_table_are_authenticated() {
+    if !present() {
+        return;
+    }
+    let key = derive_key(&Secret::new("password"));
+    let plant = |key: &Secret| {
+        let canary = Canary::sign(key, "app", 7, "2026-01-05T02:00:00Z".parse().unwrap()).unwrap();
+        dump(&format!(
+            "CREATE TABLE firedrill_canary (token text);\nINSERT INTO firedrill_canary VALUES ('{}');\n",
+            canary.to_line()
+        ))
+    };
+    for (content, good) in [(plant(&key), true), (plant(&Secret::new("other")), false)] {
+        let (_fixture, mut subject) = subject(&[("backup/shop.sql", &content)]);
+        subject.canary_key = Some(key.clone());
+        let examination = examine(&subject);
+        if good {
+            assert_green(&examination);
+            assert_eq!(examination.recovery_point.unwrap().basis, RecoveryBasis::Canary);
+        } else {
+            assert_found(&examination, "postgres.canary");
+        }
+    }
+}
+
+#[test]
+fn rows_and_sequences_are_compared() {
+    if !present() {
+        return;
+    }
+    let table = "CREATE TABLE t (id serial PRIMARY KEY, a int);\n";
+    let good = format!(
+        "{table}COPY t (id, a) FROM stdin;\n1\t1\n2\t2\n\\.\nSELECT pg_catalog.setval('t_id_seq', 2, true);\n"
+    );
+    assert_green(&load("b/a.sql", &dump(&good)));
+    let unset = good.replace("SELECT pg_catalog.setval('t_id_seq', 2, true);\n", "");
+    assert_eq!(wrong(&load("b/a.sql", &dump(&unset))), ["postgres.sequence"]);
+    let swallowed = format!(
+        "{table}CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;\n\
+         CREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f();\nINSERT INTO t VALUES (1, 1);\n"
+    );
+    // The server says that it took none, so none is missing; there is nothing to compare.
+    assert_green(&load("b/a.sql", &dump(&swallowed)));
+    let lost = format!(
+        "{good}CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM t; RETURN NEW; END $$;\n\
+         CREATE TABLE u (a int);\nCREATE TRIGGER x BEFORE INSERT ON u FOR EACH ROW EXECUTE FUNCTION f();\nINSERT INTO u VALUES (1);\n"
+    );
+    assert_eq!(wrong(&load("b/a.sql", &dump(&lost))), ["postgres.rows"]);
+}
+
+#[test]
+fn what_is_wrong_in_a_dump_is_told_with_its_line() {
+    if !present() {
+        return;
+    }
+    for (middle, code, seen) in [
+        ("CREATE TABLE t (a int);\nCREATE TABLE t (a int);\n", "postgres.load", "42P07"),
+        ("CREATE TABLE t (a int);\nCOPY t FROM stdin;\n1\nx\n\\.\n", "postgres.load", "COPY t, line 2"),
+        (
+            "CREATE TABLE t (a int PRIMARY KEY);\nINSERT INTO t VALUES (1);\nINSERT INTO t VALUES (1);\n",
+            "postgres.load",
+            "23505",
+        ),
+        (
+            "CREATE TABLE t (a int);\nINSERT INTO t VALUES (1), (1);\nCREATE INDEX i ON t (a);\n\
+             ALTER TABLE t ADD CONSTRAINT p PRIMARY KEY (a);\nALTER TABLE t ADD CONSTRAINT u UNIQUE (a);\n",
+            "postgres.load",
+            "23505",
+        ),
+        ("CREATE TABEL t (a int);\n", "postgres.load", "42601"),
+        ("CREATE TABLE t (a int);\nINSERT INTO t VALUES ('\0');\n", "postgres.load", "NUL"),
+        (
+            "CREATE TABLE t (a int);\nALTER TABLE t ADD FOREIGN KEY (a) REFERENCES gone(a);\n",
+            "postgres.load",
+            "42P01",
+        ),
+    ] {
+        let examination = load("b/a.sql", &dump(middle));
+        assert_eq!(wrong(&examination), [code], "{middle} {examination:#?}");
+        let finding = &examination.findings[0];
+        assert!(finding.seen.contains(seen), "{finding:?}");
+        assert!(finding.expected.contains("on line"), "{finding:?}");
+    }
+}
+
+#[test]
+fn what_the_engine_lacks_is_no_damage() {
+    if !present() {
+        return;
+    }
+    // An extension.
+    let examination = load("b/a.sql", &dump("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public;\n"));
+    assert_eq!(wrong(&examination), [""; 0]);
+    assert_eq!(examination.findings[0].code, "postgres.extension");
+    assert!(examination.interrupted.is_some_and(|why| why.contains("vector")));
+    // A library.
+    let c = "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '$libdir/nothing', 'f';\n";
+    assert!(load("b/a.sql", &dump(c)).interrupted.is_some());
+    // The schema.
+    assert!(load("b/a.sql", &dump("SET x.y = 1;\nCOPY t (a) FROM stdin;\n1\n\\.\n")).interrupted.is_some());
+    // A version that is not there.
+    let newer = format!("{HEAD}{TAIL}").replace("15.18", "99.1");
+    let (_fixture, mut subject) = subject(&[("b/a.sql", newer.as_bytes())]);
+    assert!(!PostgresProbe.recognises(&subject));
+    subject.drill.expectations.load = true;
+    assert!(examine(&subject).interrupted.is_some_and(|why| why.contains("99")));
+
+    // Roles, tablespaces, locales, settings: supplied, and told.
+    let examination = load(
+        "b/a.sql",
+        &dump(
+            "SET transaction_timeout = 0;\nSET default_tablespace = fast;\nCREATE TABLE t (a text COLLATE \"xx_XX.utf8\");\n\
+             SET default_tablespace = '';\nALTER TABLE t OWNER TO \"Shop Owner\";\nGRANT SELECT ON t TO reader;\n\
+             CREATE COLLATION far (provider = libc, locale = 'yy_YY.utf8');\nCREATE SCHEMA public;\n\
+             BEGIN;\nCREATE TABLE u (a int);\nALTER TABLE u OWNER TO third;\nCOPY u FROM stdin;\n1\n\\.\nCOMMIT;\n\
+             CREATE MATERIALIZED VIEW m AS SELECT 1 AS one WITH NO DATA;\nALTER MATERIALIZED VIEW m OWNER TO postgres;\n\
+             REFRESH MATERIALIZED VIEW m;\n",
+        ),
+    );
+    assert_green(&examination);
+    let gaps: Vec<_> = examination.findings.iter().map(|f| f.code.as_str()).collect();
+    assert_eq!(
+        gaps,
+        ["postgres.tablespace", "postgres.role", "postgres.role", "postgres.role"],
+        "{examination:#?}"
+    );
+    assert_eq!(
+        examination.not_verified.iter().filter(|text| text.contains("locale")).count(),
+        2,
+        "{examination:#?}"
+    );
+}
+
+#[test]
+fn a_view_over_another_server_is_left_out() {
+    if !present() {
+        return;
+    }
+    let middle = "CREATE EXTENSION postgres_fdw;\nCREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.1');\n\
+        CREATE USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (user 'x', password 'y');\n\
+        CREATE FOREIGN TABLE far (a int) SERVER s;\nCREATE MATERIALIZED VIEW m AS SELECT a FROM far WITH NO DATA;\n\
+        REFRESH MATERIALIZED VIEW m;\nCREATE TABLE t (a int);\n";
+    let examination = load("b/a.sql", &dump(middle));
+    assert_green(&examination);
+    assert!(examination.not_verified.iter().any(|text| text.contains("another server")), "{examination:#?}");
+}

@@ -1,0 +1,381 @@
+//! As much of PostgreSQL's protocol as loading a dump and asking questions needs.
+//!
+//! A client library would be in the way: those take statements as UTF-8 text, while a dump may be in any
+//! encoding, and its bytes must arrive as they are. What is left is simple: the simple query protocol, `COPY` into
+//! the server, answers as text, and no authentication, because the socket of a cell is nobody else's.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use firedrill_core::cell::Wire;
+use firedrill_core::error::Error;
+use firedrill_core::watch::Watch;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+
+/// A longer message from the server is refused.
+const MESSAGE_MAX: usize = 64 << 20;
+/// More rows than this of one answer are not kept.
+const ROWS_MAX: usize = 200_000;
+/// More bytes than this of one answer are not kept.
+const ANSWER_MAX: usize = 64 << 20;
+/// How often the watch is asked while the server says nothing.
+const TICK: Duration = Duration::from_millis(200);
+
+/// An error of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ServerError {
+    /// `ERROR`, `FATAL` or `PANIC`.
+    pub(super) severity: String,
+    /// The SQLSTATE.
+    pub(super) code: String,
+    /// The message.
+    pub(super) message: String,
+    /// More about it.
+    pub(super) detail: String,
+    /// In which context, for example the line of a `COPY`.
+    pub(super) context: String,
+}
+
+impl fmt::Display for ServerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.severity, self.code, shown(&self.message, 300))?;
+        for more in [&self.detail, &self.context].into_iter().filter(|more| !more.is_empty()) {
+            write!(f, "; {}", shown(more.lines().next().unwrap_or_default(), 200))?;
+        }
+        Ok(())
+    }
+}
+
+/// Text of a server or a dump for people: cut, and without control characters.
+pub(super) fn shown(text: &str, length: usize) -> String {
+    let mut shown = String::new();
+    for c in text.chars().take(length) {
+        if c.is_control() { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    if text.chars().nth(length).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// Why the server did not do what it was asked.
+#[derive(Clone, Debug)]
+pub(super) enum Failure {
+    /// It refused.
+    Refused(Box<ServerError>),
+    /// The connection broke, or the server spoke nonsense.
+    Lost(String),
+    /// We had to stop.
+    Stopped(Error),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(error) => write!(f, "{error}"),
+            Self::Lost(why) => write!(f, "the connection to the server broke: {why}"),
+            Self::Stopped(error) => f.write_str(&error.chain()),
+        }
+    }
+}
+
+/// One row of an answer, as text; `None` is NULL.
+pub(super) type Row = Vec<Option<String>>;
+
+/// What the server said to one or more statements.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Answer {
+    /// The rows of all of them.
+    pub(super) rows: Vec<Row>,
+    /// The tag of each, such as `INSERT 0 1`.
+    pub(super) tags: Vec<String>,
+}
+
+impl Answer {
+    /// The first column of the first row.
+    pub(super) fn first(&self) -> Option<&str> {
+        self.rows.first()?.first()?.as_deref()
+    }
+}
+
+enum Message {
+    Refused(Box<ServerError>),
+    Row(Row),
+    Tag(String),
+    CopyIn,
+    CopyOut,
+    Ready(u8),
+    Other,
+}
+
+/// One connection.
+pub(super) struct Client {
+    reading: ReadHalf<Box<dyn Wire>>,
+    writing: WriteHalf<Box<dyn Wire>>,
+    inbox: BytesMut,
+    watch: Watch,
+    status: u8,
+}
+
+impl Client {
+    /// Speaks to the server at the other end of `wire` as `user`, with these settings of the session.
+    pub(super) async fn connect(
+        wire: Box<dyn Wire>,
+        watch: &Watch,
+        user: &str,
+        database: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self, Failure> {
+        let (reading, writing) = tokio::io::split(wire);
+        let inbox = BytesMut::new();
+        let mut client = Self { reading, writing, inbox, watch: watch.clone(), status: b'I' };
+        let mut body = 196_608_u32.to_be_bytes().to_vec();
+        let own = [("user", user), ("database", database), ("application_name", "firedrill")];
+        for (name, value) in own.into_iter().chain(settings.iter().copied()) {
+            for text in [name, value] {
+                body.extend(text.bytes().filter(|byte| *byte != 0));
+                body.push(0);
+            }
+        }
+        body.push(0);
+        let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+        client.send(&[&length, &body]).await?;
+        client.finish().await.map(|_| client)
+    }
+
+    /// Whether a transaction is open, or has failed.
+    pub(super) fn in_transaction(&self) -> bool {
+        self.status != b'I'
+    }
+
+    /// Asks for one or more statements and takes what comes. Nothing is copied in or out.
+    pub(super) async fn ask(&mut self, sql: impl AsRef<[u8]>) -> Result<Answer, Failure> {
+        self.query(sql.as_ref()).await?;
+        self.finish().await
+    }
+
+    /// Asks for a `COPY` into the server. On `Ok` it waits for the data.
+    pub(super) async fn begin_copy(&mut self, sql: &[u8]) -> Result<(), Failure> {
+        self.query(sql).await?;
+        loop {
+            match self.message().await? {
+                Message::CopyIn => return Ok(()),
+                Message::Refused(error) => {
+                    self.until_ready().await?;
+                    return Err(Failure::Refused(error));
+                }
+                Message::Ready(status) => {
+                    self.status = status;
+                    return Err(Failure::Lost("it did not ask for the data of a COPY".to_owned()));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends data of a `COPY`.
+    pub(super) async fn copy(&mut self, data: &[u8]) -> Result<(), Failure> {
+        let length = u32::try_from(data.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
+        self.send(&[b"d", &length, data]).await
+    }
+
+    /// Whether the server has said something in the middle of a `COPY`, which can only be an error or a notice.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.inbox.first() == Some(&b'E')
+    }
+
+    /// Ends a `COPY`.
+    pub(super) async fn end_copy(&mut self) -> Result<Answer, Failure> {
+        self.send(&[b"c\0\0\0\x04"]).await?;
+        self.finish().await
+    }
+
+    async fn query(&mut self, sql: &[u8]) -> Result<(), Failure> {
+        let length = u32::try_from(sql.len() + 5).unwrap_or(u32::MAX).to_be_bytes();
+        self.send(&[b"Q", &length, sql, b"\0"]).await
+    }
+
+    /// Takes everything up to the moment at which the server is ready again.
+    async fn finish(&mut self) -> Result<Answer, Failure> {
+        let (mut answer, mut refused, mut kept) = (Answer::default(), None, 0);
+        loop {
+            match self.message().await? {
+                Message::Ready(status) => {
+                    self.status = status;
+                    return refused.map_or(Ok(answer), |error| Err(Failure::Refused(error)));
+                }
+                Message::Refused(error) => {
+                    let fatal = error.severity != "ERROR";
+                    if fatal {
+                        return Err(Failure::Refused(error));
+                    }
+                    refused.get_or_insert(error);
+                }
+                Message::Row(row) => {
+                    kept += row.iter().flatten().map(String::len).sum::<usize>();
+                    if answer.rows.len() < ROWS_MAX && kept < ANSWER_MAX {
+                        answer.rows.push(row);
+                    }
+                }
+                Message::Tag(tag) => {
+                    if answer.tags.len() < ROWS_MAX {
+                        answer.tags.push(tag);
+                    }
+                }
+                Message::CopyIn => self.send(&[b"f\0\0\0\x05\0"]).await?,
+                Message::CopyOut | Message::Other => {}
+            }
+        }
+    }
+
+    async fn until_ready(&mut self) -> Result<(), Failure> {
+        match self.finish().await {
+            Ok(_) | Err(Failure::Refused(_)) => Ok(()),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    // ---- bytes ----
+
+    /// Writes, and reads meanwhile: a server that cannot get rid of its notices takes no more data.
+    async fn send(&mut self, parts: &[&[u8]]) -> Result<(), Failure> {
+        for part in parts {
+            let mut left = *part;
+            while !left.is_empty() {
+                tokio::select! {
+                    biased;
+                    wrote = self.writing.write(left) => match wrote {
+                        Ok(n) if n > 0 => left = left.get(n..).unwrap_or_default(),
+                        Ok(_) => return Err(Failure::Lost("it takes nothing more".to_owned())),
+                        Err(error) => return self.lost(&error).await,
+                    },
+                    read = self.reading.read_buf(&mut self.inbox), if self.inbox.len() < MESSAGE_MAX => {
+                        if let Err(error) = read {
+                            return self.lost(&error).await;
+                        }
+                        self.drop_notices();
+                    }
+                    () = tokio::time::sleep(TICK) => self.watch.check().map_err(Failure::Stopped)?,
+                }
+            }
+        }
+        let flushed = self.writing.flush().await;
+        flushed.map_err(|error| Failure::Lost(error.to_string()))
+    }
+
+    /// Drops notices at the beginning of what has come, so that a flood of them does not fill it.
+    fn drop_notices(&mut self) {
+        while let [b'N', a, b, c, d, ..] = self.inbox.as_ref() {
+            let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+            if length < 4 || self.inbox.len() <= length {
+                return;
+            }
+            self.inbox.advance(length + 1);
+        }
+    }
+
+    /// The connection broke while something was written: what the server said last tells why.
+    async fn lost(&mut self, error: &std::io::Error) -> Result<(), Failure> {
+        for _ in 0..100 {
+            match self.message().await {
+                Ok(Message::Refused(error)) => return Err(Failure::Refused(error)),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        Err(Failure::Lost(error.to_string()))
+    }
+
+    async fn more(&mut self) -> Result<(), Failure> {
+        loop {
+            tokio::select! {
+                read = self.reading.read_buf(&mut self.inbox) => return match read {
+                    Ok(0) => Err(Failure::Lost("the server closed it".to_owned())),
+                    Ok(_) => Ok(()),
+                    Err(error) => Err(Failure::Lost(error.to_string())),
+                },
+                () = tokio::time::sleep(TICK) => self.watch.check().map_err(Failure::Stopped)?,
+            }
+        }
+    }
+
+    async fn message(&mut self) -> Result<Message, Failure> {
+        self.watch.check().map_err(Failure::Stopped)?;
+        loop {
+            if let [kind, a, b, c, d, ..] = self.inbox.as_ref() {
+                let kind = *kind;
+                let length = u32::from_be_bytes([*a, *b, *c, *d]) as usize;
+                if !(4..=MESSAGE_MAX).contains(&length) {
+                    return Err(Failure::Lost(format!("a message of {length} bytes")));
+                }
+                if self.inbox.len() > length {
+                    self.inbox.advance(5);
+                    let body = self.inbox.split_to(length - 4);
+                    return decode(kind, &body);
+                }
+            }
+            self.more().await?;
+        }
+    }
+}
+
+fn decode(kind: u8, body: &[u8]) -> Result<Message, Failure> {
+    Ok(match kind {
+        b'E' => Message::Refused(Box::new(refusal(body))),
+        b'D' => Message::Row(row(body)),
+        b'C' => Message::Tag(String::from_utf8_lossy(until_zero(body)).into_owned()),
+        b'G' | b'W' => Message::CopyIn,
+        b'H' => Message::CopyOut,
+        b'Z' => Message::Ready(body.first().copied().unwrap_or(b'I')),
+        b'R' if body != [0; 4] => return Err(Failure::Lost("the server wants a password".to_owned())),
+        _ => Message::Other,
+    })
+}
+
+fn until_zero(bytes: &[u8]) -> &[u8] {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn refusal(mut body: &[u8]) -> ServerError {
+    let mut fields = BTreeMap::new();
+    while let [kind, rest @ ..] = body {
+        let text = until_zero(rest);
+        fields.insert(*kind, String::from_utf8_lossy(text).into_owned());
+        body = rest.get(text.len() + 1..).unwrap_or_default();
+    }
+    let mut field = |kind| fields.remove(&kind).unwrap_or_default();
+    let severity = field(b'V');
+    ServerError {
+        severity: if severity.is_empty() { field(b'S') } else { severity },
+        code: field(b'C'),
+        message: field(b'M'),
+        detail: field(b'D'),
+        context: field(b'W'),
+    }
+}
+
+fn row(mut body: &[u8]) -> Row {
+    let count = body.try_get_u16().unwrap_or(0);
+    let mut row = Vec::new();
+    for _ in 0..count {
+        let Ok(length) = body.try_get_i32() else { break };
+        row.push(usize::try_from(length).ok().map(|length| {
+            let text = body.get(..length).unwrap_or(body);
+            body = body.get(length..).unwrap_or_default();
+            String::from_utf8_lossy(text).into_owned()
+        }));
+    }
+    row
+}
+
+/// `name` as an SQL identifier.
+pub(super) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `text` as an SQL string, whatever `standard_conforming_strings` says.
+pub(super) fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
