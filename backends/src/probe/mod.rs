@@ -30,6 +30,7 @@ pub fn all() -> Vec<Box<dyn Probe>> {
         Box::new(sqlite::SqliteProbe),
     ];
     probes.extend(structure::all());
+    probes.push(Box::new(engine::postgres::PostgresProbe));
     probes.push(Box::new(engine::mariadb::MariadbProbe));
     probes.push(Box::new(engine::etcd::EtcdProbe));
     probes

@@ -129,7 +129,10 @@ fn what_newer_software_saved_is_not_judged_by_older() {
     let examination = examine(&subject);
     // Its hash does not fit any more, and still nobody here may say what a newer etcd would make of it.
     assert!(examination.findings.is_empty(), "{examination:#?}");
-    assert!(examination.not_verified.iter().any(|what| what.contains("was not restored")), "{examination:#?}");
+    assert!(
+        examination.not_verified.iter().any(|what| what.contains("was not restored")),
+        "{examination:#?}"
+    );
     subject.drill.expectations.load = true;
     assert!(examine(&subject).interrupted.is_some_and(|why| why.contains("etcd 9.4")), "with advice");
 }
