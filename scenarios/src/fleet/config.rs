@@ -64,7 +64,7 @@ targets:
     objectives: {rpo: 26h, rto: 15m}
     expect:
       canary: required
-      paths: [mariadb.xb]
+      paths: [shop.sql]
       bytes_min: 100KiB
 
   - name: postgres

@@ -1,113 +1,102 @@
-//! MariaDB: one xbstream with every file that a full backup must have. The pages have the layout of
-//! InnoDB but hold noise: the stream is whole, a server could not start from it.
+//! MariaDB: a dump in plain SQL, as `mariadb-dump` 10.11 writes it, overwritten each day.
 
 use anyhow::Result;
-use rand::rngs::StdRng;
-use rand::{RngExt as _, SeedableRng as _};
+use rand::RngExt as _;
 
 use super::stage::Stage;
-use super::xbstream::Writer;
 use super::{Sizes, Workload, content};
 
-const PAGE: usize = 16 << 10;
-const TABLES: [&str; 4] = ["accounts", "entries", "ledger", "sessions"];
+const DUMP: &str = "backup/mariadb/shop.sql";
+/// Rows per INSERT statement.
+const BATCH: usize = 200;
+
+const HEAD: &str = "/*M!999999\\- enable the sandbox mode */
+-- MariaDB dump 10.19  Distrib 10.11.6-MariaDB, for debian-linux-gnu (x86_64)
+--
+-- Host: localhost    Database: shop
+-- ------------------------------------------------------
+-- Server version\t10.11.6-MariaDB
+
+/*!40101 SET @OLD_CHARACTER_SET_CLIENT=@@CHARACTER_SET_CLIENT */;
+/*!40101 SET NAMES utf8mb4 */;
+/*!40103 SET @OLD_TIME_ZONE=@@TIME_ZONE */;
+/*!40103 SET TIME_ZONE='+00:00' */;
+/*!40014 SET @OLD_UNIQUE_CHECKS=@@UNIQUE_CHECKS, UNIQUE_CHECKS=0 */;
+/*!40014 SET @OLD_FOREIGN_KEY_CHECKS=@@FOREIGN_KEY_CHECKS, FOREIGN_KEY_CHECKS=0 */;
+/*!40101 SET @OLD_SQL_MODE=@@SQL_MODE, SQL_MODE='NO_AUTO_VALUE_ON_ZERO' */;
+";
+
+const TAIL: &str = "/*!40103 SET TIME_ZONE=@OLD_TIME_ZONE */;
+
+/*!40101 SET SQL_MODE=@OLD_SQL_MODE */;
+/*!40014 SET FOREIGN_KEY_CHECKS=@OLD_FOREIGN_KEY_CHECKS */;
+/*!40014 SET UNIQUE_CHECKS=@OLD_UNIQUE_CHECKS */;
+/*!40101 SET CHARACTER_SET_CLIENT=@OLD_CHARACTER_SET_CLIENT */;
+";
+
+const TABLES: [(&str, &str); 2] = [
+    (
+        "accounts",
+        "  `id` bigint(20) NOT NULL,\n  `name` varchar(200) NOT NULL,\n  `opened` datetime NOT NULL,\n  PRIMARY KEY (`id`)\n",
+    ),
+    (
+        "entries",
+        "  `id` bigint(20) NOT NULL,\n  `account` bigint(20) NOT NULL,\n  `cents` int(11) NOT NULL,\n  `note` text DEFAULT NULL,\n  \
+         PRIMARY KEY (`id`),\n  KEY `account` (`account`),\n  \
+         CONSTRAINT `entries_account` FOREIGN KEY (`account`) REFERENCES `accounts` (`id`)\n",
+    ),
+];
 
 pub(super) struct MariaDb {
     start: usize,
-    lsn: u64,
+    /// The rows of each table, as they stand in its INSERT statements.
+    rows: [Vec<String>; 2],
 }
 
 impl MariaDb {
     pub(super) fn new(sizes: Sizes) -> Self {
-        // Two hundred rows are a page, and each table has a few more.
-        Self { start: sizes.rows / 200 + 3, lsn: 0x2_0000 }
+        Self { start: sizes.rows, rows: Default::default() }
+    }
+
+    fn dump(&self, now: &str) -> String {
+        let mut dump = HEAD.to_owned();
+        for ((table, columns), rows) in TABLES.iter().zip(&self.rows) {
+            dump.push_str(&format!(
+                "\n--\n-- Table structure for table `{table}`\n--\n\nDROP TABLE IF EXISTS `{table}`;\n\
+                 CREATE TABLE `{table}` (\n{columns}) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COLLATE=utf8mb4_general_ci;\n\n\
+                 --\n-- Dumping data for table `{table}`\n--\n\nLOCK TABLES `{table}` WRITE;\n"
+            ));
+            for batch in rows.chunks(BATCH) {
+                dump.push_str(&format!("INSERT INTO `{table}` VALUES\n{};\n", batch.join(",\n")));
+            }
+            dump.push_str("UNLOCK TABLES;\n");
+        }
+        dump.push_str(TAIL);
+        dump.push_str(&format!("\n-- Dump completed on {now}\n"));
+        dump
     }
 }
 
 impl Workload for MariaDb {
     fn evolve(&mut self, stage: &mut Stage, day: u32) -> Result<()> {
-        let from = self.lsn;
-        self.lsn += 4096 * stage.rng.random_range(3..40_u64);
-        let grown = self.start + (day as usize) * self.start.div_ceil(10);
-        let mut stream = Writer::default();
-        stream.file("ibdata1", &tablespace(0, self.start, from, self.lsn));
-        for (number, table) in TABLES.iter().enumerate() {
-            let space = number as u32 + 5;
-            stream.file(&format!("shop/{table}.ibd"), &tablespace(space, grown, from, self.lsn));
-            stream.file(&format!("shop/{table}.frm"), b"\xfe\x01\x0a\x0c\x12\x00frm\n");
+        let now = stage.now().strftime("%Y-%m-%d %H:%M:%S").to_string();
+        let new = if day == 0 { self.start } else { self.start.div_ceil(20) };
+        let [accounts, entries] = &mut self.rows;
+        for _ in 0..new {
+            let id = accounts.len() + 1;
+            accounts.push(format!("({id},'{}','{now}')", quoted(&content::title(&mut stage.rng))));
+            for _ in 0..2 {
+                let entry = entries.len() + 1;
+                let account = stage.rng.random_range(1..=id);
+                let cents = stage.rng.random_range(-90_000..90_000);
+                let note = quoted(&content::title(&mut stage.rng));
+                entries.push(format!("({entry},{account},{cents},'{note}')"));
+            }
         }
-        stream.file("shop/db.opt", b"default-character-set=utf8mb4\ndefault-collation=utf8mb4_general_ci\n");
-        stream.file("mysql/global_priv.MAD", &tablespace(1, 1, from, from));
-        stream.file("aria_log_control", &content::noise(&mut stage.rng, 52));
-        stream.file("aria_log.00000001", &content::noise(&mut stage.rng, 8192));
-        stream.file("ib_logfile0", &redo_log(&mut stage.rng, self.lsn));
-        stream.file(
-            "backup-my.cnf",
-            b"# This MySQL options file was generated by innobackupex.\n\n[mysqld]\ninnodb_checksum_algorithm=full_crc32\n\
-              innodb_data_file_path=ibdata1:12M:autoextend\ninnodb_page_size=16384\ninnodb_undo_tablespaces=0\n",
-        );
-        stream.file(
-            "xtrabackup_binlog_info",
-            format!("mariadb-bin.{:06}\t{}\t0-1-{day}\n", day + 1, self.lsn).as_bytes(),
-        );
-        let last = self.lsn + 9;
-        stream.file(
-            "xtrabackup_checkpoints",
-            format!("backup_type = full-backuped\nfrom_lsn = 0\nto_lsn = {}\nlast_lsn = {last}\n", self.lsn)
-                .as_bytes(),
-        );
-        stream.file("xtrabackup_info", info(stage, self.lsn, day).as_bytes());
-        stage.write_with_mode("backup/mariadb/mariadb.xb", &stream.finish(), 0o600)
+        stage.write_with_mode(DUMP, self.dump(&now).as_bytes(), 0o600)
     }
 }
 
-/// Pages of one table space. Pages that were there before keep their bytes, except for a few that were
-/// written since.
-fn tablespace(space: u32, pages: usize, from: u64, lsn: u64) -> Vec<u8> {
-    let mut file = Vec::with_capacity(pages * PAGE);
-    for number in 0..pages as u32 {
-        let mut rng = StdRng::seed_from_u64(u64::from(space) << 32 | u64::from(number));
-        let written = if number.is_multiple_of(7) { lsn } else { from.min(0x2_0000) };
-        let mut page = vec![0; PAGE];
-        // Half of each page is free, as in real ones.
-        let body = content::noise(&mut rng, PAGE / 2);
-        put(&mut page, 120, &body);
-        put(&mut page, 4, &number.to_be_bytes());
-        put(&mut page, 16, &written.to_be_bytes());
-        put(&mut page, 24, &17855_u16.to_be_bytes());
-        put(&mut page, 34, &space.to_be_bytes());
-        let sum = crc32fast::hash(page.get(..PAGE - 4).unwrap_or_default());
-        put(&mut page, PAGE - 8, &((written & 0xffff_ffff) as u32).to_be_bytes());
-        put(&mut page, PAGE - 4, &sum.to_be_bytes());
-        file.extend_from_slice(&page);
-    }
-    file
-}
-
-fn redo_log(rng: &mut StdRng, lsn: u64) -> Vec<u8> {
-    let mut log = vec![0; 2048];
-    put(&mut log, 0, b"Phys");
-    put(&mut log, 8, &lsn.to_be_bytes());
-    put(&mut log, 16, b"Backup 10.11.6-MariaDB");
-    log.extend_from_slice(&content::noise(rng, 4096));
-    log
-}
-
-fn info(stage: &mut Stage, lsn: u64, day: u32) -> String {
-    let time = stage.now().strftime("%Y-%m-%d %H:%M:%S").to_string();
-    let id = hex::encode(content::noise(&mut stage.rng, 16));
-    format!(
-        "uuid = {id}\nname = \ntool_name = mariadb-backup\ntool_command = --backup --stream=xbstream\n\
-         tool_version = 10.11.6-MariaDB\nibbackup_version = 10.11.6-MariaDB\nserver_version = 10.11.6-MariaDB-log\n\
-         start_time = {time}\nend_time = {time}\nlock_time = 0\n\
-         binlog_pos = filename 'mariadb-bin.{:06}', position '{lsn}', GTID of the last change '0-1-{day}'\n\
-         innodb_from_lsn = 0\ninnodb_to_lsn = {lsn}\npartial = N\nincremental = N\nformat = xbstream\ncompressed = N\n",
-        day + 1
-    )
-}
-
-fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
-    if let Some(place) = page.get_mut(at..at + bytes.len()) {
-        place.copy_from_slice(bytes);
-    }
+fn quoted(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('\'', "\\'")
 }

@@ -3,7 +3,7 @@
 //!
 //! | target | what it holds |
 //! |---|---|
-//! | `mariadb` | one xbstream, as `mariadb-backup --stream` makes it |
+//! | `mariadb` | a dump, as `mariadb-dump` makes it |
 //! | `postgres` | plain SQL dumps, raw and gzipped, one more each day |
 //! | `grafana` | `grafana.db`, plugin folders, `lost+found` (excluded) |
 //! | `downloader` | six applications, their live SQLite databases with rows that are only in the `-wal` |
@@ -33,7 +33,6 @@ mod source;
 mod stage;
 #[cfg(test)]
 mod tests;
-mod xbstream;
 
 use std::path::{Path, PathBuf};
 

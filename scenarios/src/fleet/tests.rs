@@ -165,23 +165,6 @@ fn paperless_documents_match_the_checksums_in_the_database() {
 }
 
 #[test]
-fn the_xbstream_unpacks_with_mbstream() {
-    let work = tempfile::tempdir().unwrap();
-    let fleet = small(&work.path().join("fleet"));
-    let stream = std::fs::File::open(fleet.folder("mariadb").join("backup/mariadb/mariadb.xb")).unwrap();
-    let out = work.path().join("out");
-    std::fs::create_dir(&out).unwrap();
-    let run = Command::new("mbstream").arg("-x").arg("-C").arg(&out).stdin(stream).output();
-    match run {
-        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => return skip("mbstream", &error).unwrap_or(()),
-    }
-    for name in ["backup-my.cnf", "ibdata1", "ib_logfile0", "xtrabackup_checkpoints", "xtrabackup_info"] {
-        assert!(out.join(name).metadata().unwrap().size() > 0, "{name}");
-    }
-}
-
-#[test]
 fn restic_reads_what_was_backed_up_of_either_format_and_of_a_mirror() {
     for version in [1, 2] {
         let work = tempfile::tempdir().unwrap();
