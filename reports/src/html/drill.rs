@@ -1,5 +1,6 @@
 //! One drill: what would be lost, how long it took, what was examined.
 
+use firedrill_core::cell::{CellFacts, SealState};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Examination, RecoveryBasis};
 use firedrill_core::judge::{DrillJudgement, Judgement, Objective, ObjectiveState};
@@ -112,7 +113,8 @@ fn segments(drill: &DrillJudgement, longest: f64) -> Vec<Segment> {
 fn phases_told(drill: &DrillJudgement) -> String {
     let told: Vec<_> =
         drill.rta.phases.iter().map(|(p, s)| format!("{} {}", p.word(), text::span(*s))).collect();
-    told.join(", ")
+    let answer = drill.rta.answer_seconds.map(|s| format!("; first good answer after {}", text::span(s)));
+    told.join(", ") + &answer.unwrap_or_default()
 }
 
 fn probe_view(drill: &DrillJudgement, examination: &Examination) -> ProbeView {
@@ -138,8 +140,39 @@ fn probe_view(drill: &DrillJudgement, examination: &Examination) -> ProbeView {
         result,
         checked: format!("{} {}", text::count(examination.checked), text::brief(&examination.unit, 40)),
         not_verified: texts(&examination.not_verified),
+        engines: engines(examination),
         notes: texts(&examination.notes),
     }
+}
+
+/// `postgres 15.20 in a cell of the process runtime, sealed`: each kind of cell once.
+fn engines(examination: &Examination) -> Vec<String> {
+    let told = |cell: &CellFacts| {
+        let software: Vec<_> = cell
+            .software
+            .iter()
+            .map(|s| s.version.map_or_else(|| s.kit.clone(), |version| format!("{} {version}", s.kit)))
+            .collect();
+        let accepted: Vec<_> = cell
+            .seal
+            .parts
+            .iter()
+            .filter(|(_, state)| !matches!(state, SealState::Holds(_)))
+            .map(|(part, _)| part.word())
+            .collect();
+        let seal = match accepted.is_empty() {
+            true => "its seal was tried and holds".to_owned(),
+            false => format!("NOT sealed: {} (accepted by the config)", accepted.join(", ")),
+        };
+        text::brief(
+            &format!("{} in a cell of the {} runtime; {seal}", software.join(" and "), cell.runtime),
+            FIELD_MAX,
+        )
+    };
+    let mut engines: Vec<String> = examination.engine.iter().flat_map(|e| &e.cells).map(told).collect();
+    engines.sort();
+    engines.dedup();
+    engines
 }
 
 /// Whether there is a finding that cannot be told to be one probe's. Then no probe is called clean.

@@ -194,6 +194,8 @@ pub(super) struct ProbeView {
     pub(super) result: String,
     pub(super) checked: String,
     pub(super) not_verified: Vec<String>,
+    /// What the data was loaded into.
+    pub(super) engines: Vec<String>,
     pub(super) notes: Vec<String>,
 }
 
@@ -242,13 +244,19 @@ impl Page {
             drills_more: sorted.len() - drills.len(),
             drills,
             several_copies: judgement.copies.len() > 1,
-            phases: Phase::ALL.into_iter().filter(|p| *p != Phase::Provision).map(Phase::word).collect(),
+            phases: phases(&shown),
             unproven: unproven(judgement),
             control: control_view(judgement),
             facts: facts(judgement),
             command: text::brief(&judgement.command, 4_000),
         }
     }
+}
+
+/// The phases that any drill had, for the legend.
+fn phases(drills: &[&DrillJudgement]) -> Vec<&'static str> {
+    let had = |phase: &Phase| drills.iter().any(|d| d.rta.phases.contains_key(phase));
+    Phase::ALL.into_iter().filter(|p| *p != Phase::Provision).filter(had).map(Phase::word).collect()
 }
 
 fn run_tone(judgement: &Judgement) -> (Tone, &'static str) {
