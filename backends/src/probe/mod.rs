@@ -2,7 +2,9 @@
 //! not.
 
 mod bases;
+mod bringing;
 pub mod canary;
+pub mod check;
 pub(crate) mod engine;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -33,5 +35,6 @@ pub fn all() -> Vec<Box<dyn Probe>> {
     probes.push(Box::new(engine::postgres::PostgresProbe));
     probes.push(Box::new(engine::mariadb::MariadbProbe));
     probes.push(Box::new(engine::etcd::EtcdProbe));
+    probes.push(Box::new(check::CheckProbe));
     probes
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{Expectations, Objectives, Probes};
+use crate::config::trials::{AppConfig, CheckConfig};
 use crate::config::units::{Size, Span};
 use crate::snapshot::{CopyName, Series, Snapshot};
 
@@ -51,6 +52,35 @@ impl Selection {
     }
 }
 
+/// The name of the probe that runs checks of a person's own.
+pub const CHECK_PROBE: &str = "check";
+/// The name of the probe that starts the application.
+pub const APP_PROBE: &str = "app";
+
+/// What is tried on the restored data beside the probes that know it by themselves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trials {
+    /// Checks of a person's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckConfig>,
+    /// The application that the data belongs to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppConfig>,
+}
+
+impl Trials {
+    /// Whether there is nothing to try.
+    pub fn is_empty(&self) -> bool {
+        self.checks.is_empty() && self.app.is_none()
+    }
+
+    /// The names of the probes that try it. Without them the drill proves nothing.
+    pub fn probes(&self) -> Vec<String> {
+        let needed = [(CHECK_PROBE, !self.checks.is_empty()), (APP_PROBE, self.app.is_some())];
+        needed.into_iter().filter(|(_, needed)| *needed).map(|(name, _)| name.to_owned()).collect()
+    }
+}
+
 /// One restore test: one snapshot, one scratch, the probes, the objectives.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drill {
@@ -77,6 +107,9 @@ pub struct Drill {
     /// Thresholds of the probes.
     #[serde(default)]
     pub probes: Probes,
+    /// What is tried besides.
+    #[serde(default, skip_serializing_if = "Trials::is_empty")]
+    pub trials: Trials,
     /// Probes without whose examination the drill proves nothing.
     pub required: Vec<String>,
     /// The seed of all choices inside this drill.

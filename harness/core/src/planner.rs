@@ -310,6 +310,8 @@ impl<'r> Planner<'r> {
         if expectations.canary == Demand::Required {
             required.push(CANARY.to_owned());
         }
+        let trials = config.map(TargetConfig::trials).unwrap_or_default();
+        required.extend(trials.probes());
         let drill = Drill {
             name: labels.name(&source.name, config, &series, which),
             copy: source.name.clone(),
@@ -320,6 +322,7 @@ impl<'r> Planner<'r> {
             expectations,
             hosts: config.map(|t| t.hosts().to_vec()).unwrap_or_default(),
             probes: self.probes(config),
+            trials,
             required,
             seed: 0,
         };

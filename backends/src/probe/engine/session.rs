@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use firedrill_core::cell::{Cell, CellRequest, EngineFacts, Kit, Runtime};
-use firedrill_core::error::Error;
+use firedrill_core::cell::{Cell, CellRequest, EngineFacts, Kit};
+use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Examination, Finding};
 use firedrill_core::subject::Subject;
@@ -43,36 +43,30 @@ impl<'s> Session<'s> {
     /// Opens a sealed cell with this software. `None`: there is none, or its seal does not hold; that is on record,
     /// as an interruption.
     pub(crate) fn open(&mut self, kits: &[Kit]) -> Option<Box<dyn Cell>> {
-        let Some(runtime) = self.subject.runtime.clone() else {
-            self.examination.interrupt("the config lets nothing restored be started (`runtime: off`)");
-            return None;
-        };
         let start = Instant::now();
-        let cell = self.try_open(runtime.as_ref(), kits);
+        let cell = self.cell(kits, &[]);
         self.spent(Phase::Start, start.elapsed());
-        match cell {
-            Ok(cell) => {
-                self.facts.cells.push(cell.facts().clone());
-                Some(cell)
-            }
-            Err(error) => {
-                self.trouble(&error);
-                None
-            }
-        }
+        cell.map_err(|error| self.trouble(&error)).ok()
     }
 
-    fn try_open(&mut self, runtime: &dyn Runtime, kits: &[Kit]) -> Result<Box<dyn Cell>, Error> {
+    /// Opens a sealed cell with this software, in which `aliases` mean itself. Its time is counted by the caller.
+    pub(crate) fn cell(&mut self, kits: &[Kit], aliases: &[String]) -> Result<Box<dyn Cell>, Error> {
+        let runtime = self.subject.runtime.clone().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "open a cell")
+                .because("the config lets nothing restored be started (`runtime: off`)")
+        })?;
         self.cells += 1;
         let work = self.subject.work.join(format!("{}-cell-{}", self.examination.probe, self.cells));
-        runtime.open(&CellRequest {
+        let cell = runtime.open(&CellRequest {
             lease: &self.subject.lease,
             work: &work,
             kits,
-            aliases: &[],
+            aliases,
             lifetime: self.subject.watch.left().unwrap_or(LIFETIME).min(LIFETIME),
             watch: self.subject.watch.clone(),
-        })
+        })?;
+        self.facts.cells.push(cell.facts().clone());
+        Ok(cell)
     }
 
     /// Does `what`, and counts its time as part of `phase`.
@@ -91,6 +85,11 @@ impl<'s> Session<'s> {
     /// Something kept us from looking.
     pub(crate) fn trouble(&mut self, error: &Error) {
         self.examination.interrupt(error.chain());
+    }
+
+    /// Worth knowing.
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
+        self.examination.notes.push(note.into());
     }
 
     /// Something is wrong with the backup.

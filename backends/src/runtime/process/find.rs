@@ -63,7 +63,11 @@ impl Finder {
             match version {
                 Some(version) if kit.accepts(version) => {
                     let configured = rank == 0 && self.configured.contains_key(&kit.name);
-                    fitting.push((!configured, version, path));
+                    fitting.push((!configured, Some(version), path));
+                }
+                // Where any version will do, one that is not told will do too. The first folder goes first.
+                None if kit.at_least.is_none() && kit.at_most.is_none() && fitting.is_empty() => {
+                    fitting.push((false, None, path));
                 }
                 Some(version) => refused.push(format!("{} is version {version}", path.display())),
                 None => refused.push(format!("{} does not tell its version", path.display())),
@@ -75,7 +79,7 @@ impl Finder {
                 Ok(programs) => {
                     let folder = path.parent().unwrap_or(Path::new("/")).to_owned();
                     let from = folder.display().to_string();
-                    let software = Software { kit: kit.name.clone(), version: Some(version), from };
+                    let software = Software { kit: kit.name.clone(), version, from };
                     return Ok(Found { software, folder, programs });
                 }
                 Err(program) => refused.push(format!("`{program}` is missing beside {}", path.display())),
@@ -206,6 +210,9 @@ mod tests {
         assert_eq!(found.folder, bin.canonicalize().unwrap());
         let error = finder.find(&kit(Some(Version::new(10, 0)), &["odd-server"])).unwrap_err().chain();
         assert!(error.contains("is version 9.2") && error.contains("programs: { odd:"), "{error}");
+        install(&bin, "odd-mute", "nothing");
+        assert_eq!(finder.find(&kit(None, &["odd-mute"])).unwrap().software.version, None);
+        assert!(finder.find(&kit(Some(Version::new(1, 0)), &["odd-mute"])).is_err());
         let error = finder.find(&kit(None, &["odd-server", "odd-dump"])).unwrap_err().chain();
         assert!(error.contains("`odd-dump` is missing"), "{error}");
         let error = finder.find(&kit(None, &["no-such-server"])).unwrap_err().chain();

@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`model`], [`copies`], [`runtime`], [`sinks`], [`settings`], [`units`], [`schedule`] | the typed config; its documentation becomes the schema |
+//! | [`model`], [`copies`], [`runtime`], [`sinks`], [`settings`], [`trials`], [`units`], [`schedule`] | the typed config; its documentation becomes the schema |
 //! | [`schema`] | the JSON schema: the check, the diagnostics and the editor support |
 //! | [`problem`] | mistakes with line, column and what to write instead |
 //! | `yaml` | text to values, with the place of each key and value |
@@ -26,6 +26,7 @@ pub mod schedule;
 pub mod schema;
 pub mod settings;
 pub mod sinks;
+pub mod trials;
 pub mod units;
 
 #[cfg(test)]

@@ -11,7 +11,9 @@ use super::runtime::RuntimeConfig;
 use super::schedule::{Cron, Timezone};
 use super::settings::{Expectations, Objectives, Probes};
 use super::sinks::Sinks;
+use super::trials::{AppConfig, CheckConfig};
 use super::units::{Size, Span};
+use crate::plan::Trials;
 use crate::snapshot::{CopyName, Series};
 
 /// The fleet: where its backups are kept, what they hold, and what was promised about them.
@@ -123,6 +125,12 @@ pub struct TargetConfig {
     /// What a good backup of it holds.
     #[serde(default)]
     pub expect: Expectations,
+    /// Checks of one's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckConfig>,
+    /// The application, which is started on the restored data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppConfig>,
     /// Thresholds of the probes where they differ from the top-level `probes`. Fields that are not
     /// named here keep the top-level value.
     #[serde(default)]
@@ -160,6 +168,11 @@ impl TargetConfig {
             Some(names) => names.contains(&name.0),
             None => self.kind == kind,
         }
+    }
+
+    /// What is tried on its restored data beside the probes.
+    pub fn trials(&self) -> Trials {
+        Trials { checks: self.checks.clone(), app: self.app.clone() }
     }
 
     /// What must be in each snapshot: `expect`, and with a tag also `paths`.

@@ -1,0 +1,336 @@
+//! What is tried on restored data beside the probes that know it by themselves: checks of a person's own, and the
+//! application that the data belongs to.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::model::Config;
+use super::units::Span;
+use crate::cell::CELL_FOLDER;
+
+/// A check of one's own: a program that looks at a copy of the restored data in a sealed cell. What it has to say
+/// and how stands in the documentation of custom probes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CheckConfig {
+    /// Its name; the codes of its findings begin with `check.NAME.`.
+    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]*$"), length(max = 40))]
+    pub name: String,
+    /// The program and its arguments: `[python3, invoices.py]`. It runs in the folder of `files`.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// The name under which `runtime` knows its programs or its image. Default: the name of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub kit: Option<String>,
+    /// Files of this machine that it needs, such as its script; relative to the folder of this config.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<PathBuf>,
+    /// What it looks at: paths, absolute as backed up or relative to any backed-up path. Default: everything.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<String>,
+    /// Variables for it, on top of the documented ones. They are no place for secrets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// What it counts, plural, where it does not say so itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub unit: Option<String>,
+    /// At least this many items must have been checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_min: Option<u64>,
+    /// Time for it; default: what is left of the drill's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Span>,
+}
+
+/// The application itself: it is started on a copy of the restored data, in a sealed cell, and must answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AppConfig {
+    /// The server and its arguments. It must stay in the foreground.
+    #[schemars(length(min = 1))]
+    pub command: Vec<String>,
+    /// The name under which `runtime` knows its programs or its image. Default: the name of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub kit: Option<String>,
+    /// Variables for it. They are no place for secrets: the cell is thrown away, the config is not.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+    /// What it gets, and where: paths in the snapshot to paths below `/cell`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub data: BTreeMap<String, String>,
+    /// Files for it, mostly its settings: paths below `/cell` to their text.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+    /// Names that mean the cell itself inside it, such as that of the database server in its settings.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// Programs that run to their end before the server starts, such as a migration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Vec<String>>,
+    /// A database server that it needs, with the dumps of the snapshot loaded into it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<AppDatabase>,
+    /// The port on which it listens, on the loopback address.
+    #[schemars(range(min = 1))]
+    pub port: u16,
+    /// What it is asked, in this order. The first one is repeated until it gets a good answer.
+    #[schemars(length(min = 1))]
+    pub http: Vec<HttpCheck>,
+    /// Time for its first good answer.
+    #[serde(default = "start_limit")]
+    pub start_limit: Span,
+}
+
+fn start_limit() -> Span {
+    Span(std::time::Duration::from_secs(120))
+}
+
+/// Which dumps of the snapshot an application needs in a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AppDatabase {
+    /// Dumps of PostgreSQL.
+    Postgres,
+}
+
+/// One request, and what a good answer looks like. Redirects are not followed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpCheck {
+    /// The method.
+    #[serde(default = "get", skip_serializing_if = "is_get")]
+    #[schemars(regex(pattern = r"^[A-Z]+$"))]
+    pub method: String,
+    /// The path with its query.
+    #[schemars(regex(pattern = r"^/"))]
+    pub path: String,
+    /// Headers to send.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// What to send.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send: Option<String>,
+    /// The status, or those that are good; default 200.
+    #[serde(default = "ok", skip_serializing_if = "is_ok")]
+    pub status: Statuses,
+    /// A regular expression that the body must match somewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// What the body holds, which must be JSON: pointers (`/0/name`; empty for all of it) to values or bounds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub json: BTreeMap<String, JsonWanted>,
+    /// Time for the answer.
+    #[serde(default = "answer_limit")]
+    pub timeout: Span,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+fn is_get(method: &str) -> bool {
+    method == "GET"
+}
+
+fn ok() -> Statuses {
+    Statuses(vec![200])
+}
+
+fn is_ok(statuses: &Statuses) -> bool {
+    *statuses == ok()
+}
+
+fn answer_limit() -> Span {
+    Span(std::time::Duration::from_secs(30))
+}
+
+/// One status or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Statuses(pub Vec<u16>);
+
+impl<'de> Deserialize<'de> for Statuses {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Typed {
+            One(u16),
+            Many(Vec<u16>),
+        }
+        Ok(Self(match Typed::deserialize(deserializer)? {
+            Typed::One(one) => vec![one],
+            Typed::Many(many) => many,
+        }))
+    }
+}
+
+impl JsonSchema for Statuses {
+    fn schema_name() -> Cow<'static, str> {
+        "Statuses".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["integer", "array"],
+            "minimum": 100,
+            "maximum": 599,
+            "items": { "type": "integer", "minimum": 100, "maximum": 599 },
+            "minItems": 1,
+            "description": "One status, or a list of them."
+        })
+    }
+}
+
+/// What is wanted of one place in a JSON document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum JsonWanted {
+    /// Bounds.
+    Within(JsonBounds),
+    /// Exactly this value.
+    Equal(Value),
+}
+
+/// An object means bounds: whole objects are not compared.
+impl<'de> Deserialize<'de> for JsonWanted {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match Value::deserialize(deserializer)? {
+            bounds @ Value::Object(_) => {
+                serde_json::from_value(bounds).map(Self::Within).map_err(serde::de::Error::custom)
+            }
+            value => Ok(Self::Equal(value)),
+        }
+    }
+}
+
+/// Bounds of one place in a JSON document. A number counts as itself; a list, an object or a text counts as long as
+/// it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonBounds {
+    /// At least this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// At most this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+impl JsonSchema for JsonWanted {
+    fn schema_name() -> Cow<'static, str> {
+        "JsonWanted".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": ["string", "number", "boolean", "array", "object"],
+            "properties": {
+                "min": { "type": "number", "description": "At least this number, or this many items." },
+                "max": { "type": "number", "description": "At most this number, or this many items." }
+            },
+            "additionalProperties": false,
+            "minProperties": 1,
+            "description": "A value, or bounds: `{min: 1}`. A list, an object or a text counts as long as it is."
+        })
+    }
+}
+
+/// The name under which a runtime knows the software of `command`.
+fn kit_of<'c>(kit: Option<&'c String>, command: &'c [String]) -> &'c str {
+    let program = command.first().map_or("", String::as_str);
+    kit.map_or_else(|| program.rsplit('/').next().unwrap_or(program), String::as_str)
+}
+
+impl CheckConfig {
+    /// The name of its kit.
+    pub fn kit(&self) -> &str {
+        kit_of(self.kit.as_ref(), &self.command)
+    }
+}
+
+impl AppConfig {
+    /// The name of its kit.
+    pub fn kit(&self) -> &str {
+        kit_of(self.kit.as_ref(), &self.command)
+    }
+}
+
+/// A path that a config gives inside a cell, as it is there: below [`CELL_FOLDER`], whether or not that is written.
+pub fn in_cell(path: &str) -> Option<String> {
+    let rest = path.strip_prefix(CELL_FOLDER).and_then(|rest| rest.strip_prefix('/')).unwrap_or(path);
+    let inside = format!("{CELL_FOLDER}/{}", rest.trim_end_matches('/'));
+    crate::cell::below(&inside).filter(|below| !below.as_os_str().is_empty()).map(|_| inside)
+}
+
+/// A file that the config names and that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MissingFile {
+    /// Who needs it.
+    pub check: String,
+    /// Where it was looked for.
+    pub path: PathBuf,
+}
+
+impl Config {
+    /// Looks the files of checks up from `folder`, that of the config, and returns those that are not there.
+    /// Everything else in a config is understood without looking at any file.
+    pub fn find_files(&mut self, folder: &Path) -> Vec<MissingFile> {
+        let mut missing = Vec::new();
+        for check in self.checks_mut() {
+            for file in &mut check.files {
+                let path = folder.join(&*file);
+                let path = std::path::absolute(&path).unwrap_or(path);
+                if !path.is_file() {
+                    missing.push(MissingFile { check: check.name.clone(), path: path.clone() });
+                }
+                *file = path;
+            }
+        }
+        missing
+    }
+
+    fn checks_mut(&mut self) -> impl Iterator<Item = &mut CheckConfig> {
+        self.targets.iter_mut().flat_map(|target| &mut target.checks)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_in_a_cell_stay_in_it() {
+        for (path, inside) in
+            [("a/b", Some("/cell/a/b")), ("/cell/a", Some("/cell/a")), ("data/", Some("/cell/data"))]
+        {
+            assert_eq!(in_cell(path).as_deref(), inside, "{path}");
+        }
+        for path in ["", "/", "/cell", "/cell/", "../x", "a/../../x", "/etc/x", "/cell/../x"] {
+            assert_eq!(in_cell(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_object_means_bounds_and_everything_else_itself() {
+        let wanted: JsonWanted = serde_json::from_str(r#"{"min": 1}"#).unwrap();
+        assert_eq!(wanted, JsonWanted::Within(JsonBounds { min: Some(1.0), max: None }));
+        let wanted: JsonWanted = serde_json::from_str(r#""x""#).unwrap();
+        assert_eq!(wanted, JsonWanted::Equal("x".into()));
+        assert!(serde_json::from_str::<JsonWanted>(r#"{"mni": 1}"#).is_err());
+    }
+
+    #[test]
+    fn the_kit_is_called_like_the_program() {
+        let check = |command: &str| CheckConfig { command: vec![command.to_owned()], ..Default::default() };
+        assert_eq!(check("/usr/bin/python3").kit(), "python3");
+        assert_eq!(CheckConfig { kit: Some("py".into()), ..check("python3") }.kit(), "py");
+    }
+}
