@@ -1,6 +1,7 @@
 //! Probes: what is looked at in restored data. Each file opens with what it verifies and what it does
 //! not.
 
+pub mod app;
 mod bases;
 mod bringing;
 pub mod canary;
@@ -36,5 +37,6 @@ pub fn all() -> Vec<Box<dyn Probe>> {
     probes.push(Box::new(engine::mariadb::MariadbProbe));
     probes.push(Box::new(engine::etcd::EtcdProbe));
     probes.push(Box::new(check::CheckProbe));
+    probes.push(Box::new(app::AppProbe));
     probes
 }

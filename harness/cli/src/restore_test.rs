@@ -54,7 +54,8 @@ pub(crate) fn restore_test(args: RestoreTestArgs) -> Result<Exit> {
 fn load(file: &Path) -> Result<Config> {
     let text = config::read(file)?;
     match config::load(&text, &file.display().to_string()) {
-        Ok(loaded) => {
+        Ok(mut loaded) => {
+            crate::config::files_are_there(&mut loaded.config, file)?;
             if !loaded.warnings.is_empty() {
                 note(loaded.warnings.to_string());
             }

@@ -356,6 +356,55 @@ fn mistakes_of_meaning_in_targets() {
 }
 
 #[test]
+fn mistakes_of_meaning_in_trials() {
+    let check = |keys: &str| target(&format!("tag: shop\nchecks: [{{name: a, {keys}}}]"));
+    let app = |keys: &str| {
+        target(&format!("tag: shop\napp:\n  port: 80\n  command: [shop]\n  http: [{{path: /}}]\n  {keys}"))
+    };
+    let http =
+        |keys: &str| target(&format!("tag: shop\napp:\n  port: 80\n  command: [shop]\n  http: [{{{keys}}}]"));
+    same_as_before(
+        "trials",
+        &gallery(&[
+            ("no command", target("tag: shop\nchecks: [{name: a}]")),
+            ("an empty command", check("command: []")),
+            ("an empty program", check("command: [\"\"]")),
+            ("a command line", check("command: [python3 check.py --all]")),
+            ("a relative program", check("command: [bin/check]")),
+            ("a script as program", check("command: [check.sh], files: [scripts/check.sh]")),
+            ("two files of one name", check("command: [bash, x], files: [a/x, b/x]")),
+            ("our variables", check("command: [bash], environment: {FIREDRILL_DATA: x, \"a=b\": c}")),
+            (
+                "two checks of one name",
+                target("tag: shop\nchecks: [{name: a, command: [x]}, {name: a, command: [y]}]"),
+            ),
+            ("a name that is no code", target("tag: shop\nchecks: [{name: Invoices, command: [x]}]")),
+            ("no time", check("command: [bash], timeout: 0s")),
+            (
+                "no runtime",
+                with("runtime: {kind: off}\ntargets: [{name: a, tag: a, checks: [{name: a, command: [x]}]}]"),
+            ),
+            ("outside of the cell", app("data: {a: /var/lib/shop, b: ../b, c: x, d: /cell/x}")),
+            ("a file outside of the cell", app("files: {/etc/shop.conf: x}")),
+            ("a strange alias", app("aliases: [\"shop db\"]")),
+            (
+                "steps",
+                app(
+                    "before: [{kit: postgres}, {run: [a], start: [b]}, {run: [a], listens: \"1\"}, {start: [a], listens: /tmp/x}]",
+                ),
+            ),
+            ("no request", target("tag: shop\napp: {port: 80, command: [shop], http: []}")),
+            ("no port", target("tag: shop\napp: {command: [shop], http: [{path: /}]}")),
+            ("an expression", http("path: /, body: \"a(b\"")),
+            ("no pointer", http("path: /, json: {a.b: 1}")),
+            ("a whole object", http("path: /, json: {/a: {b: 1}}")),
+            ("no path", http("path: api, status: 99")),
+            ("blanks", http("path: /a b, headers: {\"a b\": c}")),
+        ]),
+    );
+}
+
+#[test]
 fn mistakes_of_meaning_elsewhere() {
     same_as_before(
         "elsewhere",

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::model::Config;
 use super::units::Span;
-use crate::cell::CELL_FOLDER;
+use crate::cell::{CELL_FOLDER, Kit};
 
 /// A check of one's own: a program that looks at a copy of the restored data in a sealed cell. What it has to say
 /// and how stands in the documentation of custom probes.
@@ -72,12 +72,10 @@ pub struct AppConfig {
     /// Names that mean the cell itself inside it, such as that of the database server in its settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// Programs that run to their end before the server starts, such as a migration.
+    /// What happens in the cell before the server starts, in this order: its database server, loading a dump,
+    /// a migration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub before: Vec<Vec<String>>,
-    /// A database server that it needs, with the dumps of the snapshot loaded into it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub database: Option<AppDatabase>,
+    pub before: Vec<StepConfig>,
     /// The port on which it listens, on the loopback address.
     #[schemars(range(min = 1))]
     pub port: u16,
@@ -93,12 +91,41 @@ fn start_limit() -> Span {
     Span(std::time::Duration::from_secs(120))
 }
 
-/// Which dumps of the snapshot an application needs in a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AppDatabase {
-    /// Dumps of PostgreSQL.
-    Postgres,
+/// One step before an application starts: a program that must succeed, or a server that keeps running.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepConfig {
+    /// A program that runs to its end, and must succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub run: Option<Vec<String>>,
+    /// A server that runs as long as the application.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub start: Option<Vec<String>>,
+    /// Where the server listens: the next step waits for it. A unix socket below `/cell`, or a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub listens: Option<String>,
+    /// The name under which `runtime` knows its programs or its image. Default: the name of the program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub kit: Option<String>,
+    /// Variables for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, String>,
+}
+
+impl StepConfig {
+    /// Its program and arguments.
+    pub fn command(&self) -> &[String] {
+        self.run.as_ref().or(self.start.as_ref()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The name of its kit.
+    pub fn kit(&self) -> &str {
+        kit_of(self.kit.as_ref(), self.command())
+    }
 }
 
 /// One request, and what a good answer looks like. Redirects are not followed.
@@ -260,6 +287,29 @@ impl AppConfig {
     /// The name of its kit.
     pub fn kit(&self) -> &str {
         kit_of(self.kit.as_ref(), &self.command)
+    }
+
+    /// All software that it needs, its own first.
+    pub fn kits(&self) -> Vec<Kit> {
+        let mut kits: Vec<Kit> = Vec::new();
+        let own = (self.kit(), self.command.as_slice());
+        let commands =
+            std::iter::once(own).chain(self.before.iter().map(|step| (step.kit(), step.command())));
+        for (name, command) in commands {
+            let Some(program) = command.first() else { continue };
+            let known = kits.iter_mut().find(|kit| kit.name == name);
+            match known {
+                Some(kit) if kit.programs.contains(program) => {}
+                Some(kit) => kit.programs.push(program.clone()),
+                None => kits.push(Kit {
+                    name: name.to_owned(),
+                    at_least: None,
+                    at_most: None,
+                    programs: vec![program.clone()],
+                }),
+            }
+        }
+        kits
     }
 }
 

@@ -5,6 +5,7 @@
 mod copies;
 mod rest;
 mod targets;
+mod trials;
 
 use std::collections::BTreeMap;
 
@@ -19,6 +20,7 @@ pub(super) fn check(document: &Document, problems: &mut Vec<Problem>) {
     let mut check = Check { document, problems };
     copies::check(&mut check);
     targets::check(&mut check);
+    trials::check(&mut check);
     rest::check(&mut check);
     check.durations("", &document.value);
 }
@@ -111,8 +113,8 @@ impl<'d> Check<'d, '_> {
 
     /// Durations that are valid and probably not meant.
     fn durations(&mut self, pointer: &str, value: &Value) {
-        const KEYS: [&str; 6] =
-            ["rpo", "rto", "timeout", "newest_data_max", "gap_window", "statement_timeout"];
+        const KEYS: [&str; 7] =
+            ["rpo", "rto", "timeout", "newest_data_max", "gap_window", "statement_timeout", "start_limit"];
         match value {
             Value::Object(map) => {
                 for (key, item) in map {
