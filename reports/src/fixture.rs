@@ -107,6 +107,7 @@ impl Spec {
             expectations: Default::default(),
             hosts: Vec::new(),
             probes: Default::default(),
+            parts: Vec::new(),
             trials: Default::default(),
             required: vec!["tree".to_owned(), "shape".to_owned()],
             seed: 3,

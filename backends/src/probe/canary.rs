@@ -287,7 +287,7 @@ fn is_in_root(subject: &Subject, entry: &Entry) -> bool {
 pub(crate) fn is_ours(subject: &Subject, target: &str) -> bool {
     let tag_of_series = match &subject.drill.series {
         Series::Tag(tag) => Some(tag),
-        Series::Untagged { .. } => None,
+        Series::Untagged { .. } | Series::Group(_) => None,
     };
     let known = subject.drill.target.iter().chain(tag_of_series).chain(&subject.snapshot.tags);
     let mut known = known.peekable();

@@ -116,6 +116,7 @@ fn drill(snapshot: &Snapshot) -> Drill {
         expectations: Expectations::default(),
         hosts: Vec::new(),
         probes: Probes::default(),
+        parts: Vec::new(),
         trials: Default::default(),
         required: vec!["tree".to_owned()],
         seed: 1,

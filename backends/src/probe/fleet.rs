@@ -225,6 +225,7 @@ impl Fleet {
             expectations: Default::default(),
             hosts: Vec::new(),
             probes: Default::default(),
+            parts: Vec::new(),
             trials: Default::default(),
             required: Vec::new(),
             seed: 7,

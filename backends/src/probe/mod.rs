@@ -10,6 +10,7 @@ pub(crate) mod engine;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod freshness;
+pub mod group;
 pub mod shape;
 pub mod sqlite;
 pub mod structure;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Box<dyn Probe>> {
     probes.push(Box::new(engine::postgres::PostgresProbe));
     probes.push(Box::new(engine::mariadb::MariadbProbe));
     probes.push(Box::new(engine::etcd::EtcdProbe));
+    probes.push(Box::new(group::GroupProbe));
     probes.push(Box::new(check::CheckProbe));
     probes.push(Box::new(app::AppProbe));
     probes

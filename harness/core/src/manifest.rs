@@ -168,6 +168,37 @@ impl Manifest {
         });
     }
 
+    /// Appends everything of `other` below `folder`, which becomes an entry of its own.
+    pub fn append_below(&mut self, folder: &str, other: &Self) {
+        self.push(NewEntry::bare(folder, Kind::Directory), []);
+        // The same number means another inode in another snapshot.
+        let mut next = self.entries.iter().map(|e| e.link_group).max().unwrap_or(0);
+        let mut groups = std::collections::HashMap::new();
+        for entry in &other.entries {
+            let link_group = match entry.link_group {
+                0 => 0,
+                group => *groups.entry(group).or_insert_with(|| {
+                    next = next.saturating_add(1);
+                    next
+                }),
+            };
+            let new = NewEntry {
+                path: [folder.as_bytes(), b"/", &entry.path].concat(),
+                kind: entry.kind.clone(),
+                size: entry.size,
+                mode: entry.mode,
+                uid: entry.uid,
+                gid: entry.gid,
+                mtime: entry.mtime,
+                attributes: entry.attributes.clone(),
+                link_group,
+                read_error: entry.read_error.clone(),
+            };
+            self.push(new, other.chunks(entry).iter().copied());
+        }
+        self.incomplete |= other.incomplete;
+    }
+
     /// Says that the snapshot holds more than could be read.
     pub fn mark_incomplete(&mut self) {
         self.incomplete = true;

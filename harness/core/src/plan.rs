@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{Expectations, Objectives, Probes};
-use crate::config::trials::{AppConfig, CheckConfig};
+use crate::config::trials::{AppConfig, CheckConfig, InvariantConfig};
 use crate::config::units::{Size, Span};
 use crate::snapshot::{CopyName, Series, Snapshot};
 
@@ -57,6 +57,20 @@ pub const CHECK_PROBE: &str = "check";
 /// The name of the probe that starts the application.
 pub const APP_PROBE: &str = "app";
 
+/// The name of the probe that looks at what belongs together.
+pub const GROUP_PROBE: &str = "group";
+
+/// One part of a group: the snapshot of one target.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// The target; also the folder in scratch that its snapshot is restored into.
+    pub target: String,
+    /// The series that the snapshot belongs to.
+    pub series: Series,
+    /// What is restored.
+    pub selection: Selection,
+}
+
 /// What is tried on the restored data beside the probes that know it by themselves.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Trials {
@@ -66,17 +80,27 @@ pub struct Trials {
     /// The application that the data belongs to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppConfig>,
+    /// What holds between a database and files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<InvariantConfig>,
+    /// The snapshots of a group may be this far apart in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_skew: Option<Span>,
 }
 
 impl Trials {
     /// Whether there is nothing to try.
     pub fn is_empty(&self) -> bool {
-        self.checks.is_empty() && self.app.is_none()
+        *self == Self::default()
     }
 
     /// The names of the probes that try it. Without them the drill proves nothing.
     pub fn probes(&self) -> Vec<String> {
-        let needed = [(CHECK_PROBE, !self.checks.is_empty()), (APP_PROBE, self.app.is_some())];
+        let needed = [
+            (GROUP_PROBE, !self.invariants.is_empty()),
+            (CHECK_PROBE, !self.checks.is_empty()),
+            (APP_PROBE, self.app.is_some()),
+        ];
         needed.into_iter().filter(|(_, needed)| *needed).map(|(name, _)| name.to_owned()).collect()
     }
 }
@@ -93,8 +117,11 @@ pub struct Drill {
     /// The name of the target in the config, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
-    /// What is restored.
+    /// What is restored. Of a group it stands for all parts together: the time is that of the oldest.
     pub selection: Selection,
+    /// The parts of a group, in the order in which they are restored; empty for a single target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Part>,
     /// What is promised.
     #[serde(default)]
     pub objectives: Objectives,

@@ -7,12 +7,14 @@
 //!    `Missing`, which is a finding; in a copy that could not be read it is `Unknown`, which is
 //!    inconclusive; so is a target of a kind that this version cannot drill.
 //! 2. each series that the copy holds and no target names, by name: nothing is silently uncovered.
-//! 3. each tag that the request names and no copy holds, as `Missing`.
-//! 4. each series that was proven before in the copy and is not there any more, as `Missing`.
+//! 3. each group of the config all of whose targets must be in the copy.
+//! 4. each tag that the request names and no copy holds, as `Missing`.
+//! 5. each series that was proven before in the copy and is not there any more, as `Missing`.
 
 mod choose;
 mod control;
 mod explicit;
+mod groups;
 mod naming;
 
 #[cfg(test)]
@@ -112,6 +114,7 @@ pub fn plan(config: Option<&Config>, copies: &[CopyView<'_>], request: &Request)
     } else {
         explicit::snapshots(&planner, &sources)?
     };
+    groups::plan(&planner, &sources, &mut drills);
     missing_tags(&planner, &sources, &mut drills);
     vanished(&planner, &sources, &mut drills);
     let mut drills: Vec<Drill> = drills.into_iter().map(|d| d.drill).collect();
@@ -199,8 +202,12 @@ fn sources<'a>(
 }
 
 fn check_targets(config: Option<&Config>, filter: &Filter) -> Result<()> {
-    let known: Vec<&str> =
-        config.map(|c| c.targets.iter().map(|t| t.name.as_str()).collect()).unwrap_or_default();
+    let names = |c: &'_ Config| {
+        let groups = c.groups.iter().map(|g| g.name.clone());
+        c.targets.iter().map(|t| t.name.clone()).chain(groups).collect::<Vec<_>>()
+    };
+    let known = config.map(names).unwrap_or_default();
+    let known: Vec<&str> = known.iter().map(String::as_str).collect();
     for wanted in &filter.targets {
         if config.is_none() {
             return Err(Error::new(ErrorKind::Usage, format!("select the target {wanted}"))
@@ -322,6 +329,7 @@ impl<'r> Planner<'r> {
             expectations,
             hosts: config.map(|t| t.hosts().to_vec()).unwrap_or_default(),
             probes: self.probes(config),
+            parts: Vec::new(),
             trials,
             required,
             seed: 0,
@@ -343,7 +351,9 @@ fn vanished(planner: &Planner<'_>, sources: &[Source<'_>], drills: &mut Vec<Orde
         let Some((place, source)) = sources.iter().enumerate().find(|(_, s)| &s.name == copy) else {
             continue;
         };
-        let gone = source.series.as_ref().is_some_and(|held| !held.contains_key(series));
+        // A group lives in the config, and its parts are missed one by one.
+        let group = matches!(series, Series::Group(_));
+        let gone = !group && source.series.as_ref().is_some_and(|held| !held.contains_key(series));
         let planned = drills.iter().any(|d| d.copy == place && &d.drill.series == series);
         if gone && !planned {
             let labels = Labels::of(source);

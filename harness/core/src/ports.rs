@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::error::Result;
 use crate::event::CopyFacts;
 use crate::evidence::Record;
-use crate::finding::{Examination, Finding};
+use crate::finding::{Examination, FINDINGS_MAX, Finding};
 use crate::judge::Judgement;
 use crate::manifest::Manifest;
 use crate::plan::DrillName;
@@ -73,6 +73,29 @@ pub struct Restored {
     pub fetch: Duration,
     /// Time to write.
     pub write: Duration,
+}
+
+impl Restored {
+    /// Adds what came of another order, whose root is `folder` here. Manifests are joined by the caller.
+    pub(crate) fn add(&mut self, folder: &str, other: Self) {
+        let located = |finding: Finding| {
+            let location = format!("{folder}/{}", finding.location.trim_start_matches('/'));
+            Finding { location, ..finding }
+        };
+        self.files += other.files;
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.bytes_read = self.bytes_read.saturating_add(other.bytes_read);
+        self.withheld.extend(other.withheld.into_iter().map(|what| format!("{folder}: {what}")));
+        self.findings.extend(other.findings.into_iter().map(located));
+        self.findings_omitted += other.findings_omitted;
+        let more = self.findings.len().saturating_sub(FINDINGS_MAX);
+        self.findings.truncate(FINDINGS_MAX);
+        self.findings_omitted += more as u64;
+        self.copy_findings.extend(other.copy_findings);
+        self.locate += other.locate;
+        self.fetch += other.fetch;
+        self.write += other.write;
+    }
 }
 
 /// A repository that can be read. It has **no write and no delete method**, takes no lock, and keeps no

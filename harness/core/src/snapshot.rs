@@ -99,6 +99,9 @@ pub enum Series {
         /// The paths, sorted.
         paths: Vec<String>,
     },
+    /// Several targets that only mean something together: the group of this name in the config. No snapshot
+    /// belongs to it alone.
+    Group(String),
 }
 
 impl Series {
@@ -111,6 +114,7 @@ impl Series {
                 own.sort();
                 snapshot.tags.is_empty() && &snapshot.host == host && &own == paths
             }
+            Self::Group(_) => false,
         }
     }
 
@@ -133,6 +137,7 @@ impl fmt::Display for Series {
         match self {
             Self::Tag(tag) => f.write_str(tag),
             Self::Untagged { host, paths } => write!(f, "{host}:{}", paths.join(",")),
+            Self::Group(name) => write!(f, "group:{name}"),
         }
     }
 }

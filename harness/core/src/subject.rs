@@ -74,6 +74,19 @@ impl Subject {
             return vec![absolute.as_bytes().to_vec()];
         }
         let mut meant = vec![trimmed.as_bytes().to_vec()];
+        // In a group a path begins with the name of its part.
+        let part = self.drill.parts.iter().find_map(|part| {
+            let rest = trimmed.strip_prefix(part.target.as_str())?.strip_prefix('/')?;
+            Some((part, rest))
+        });
+        if let Some((part, rest)) = part {
+            for base in part.selection.snapshot().into_iter().flat_map(Snapshot::known_paths) {
+                let base = base.trim_matches('/');
+                if !base.is_empty() {
+                    meant.push(format!("{}/{base}/{rest}", part.target).into_bytes());
+                }
+            }
+        }
         for base in self.snapshot.known_paths() {
             let base = base.trim_matches('/');
             if !base.is_empty() {

@@ -53,6 +53,7 @@ fn drill(copy: &str, tag: &str) -> Drill {
         expectations: Expectations::default(),
         hosts: Vec::new(),
         probes: Probes::default(),
+        parts: Vec::new(),
         trials: Default::default(),
         required: vec!["tree".to_owned(), "shape".to_owned()],
         seed: 1,

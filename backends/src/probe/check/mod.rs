@@ -171,7 +171,7 @@ fn environment(subject: &Subject) -> std::collections::BTreeMap<String, String> 
     let drill = &subject.drill;
     let tag = match &drill.series {
         Series::Tag(tag) => tag.clone(),
-        Series::Untagged { .. } => String::new(),
+        Series::Untagged { .. } | Series::Group(_) => String::new(),
     };
     [
         ("DATA", inside(DATA)),

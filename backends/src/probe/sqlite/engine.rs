@@ -1,6 +1,7 @@
 //! SQLite on a leash: one file, no extensions, nothing attached, nothing trusted, and every statement ends
 //! in time.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,6 +110,30 @@ impl Engine {
         });
         self.strict.store(false, Ordering::Relaxed);
         answer
+    }
+
+    /// Runs a query by somebody else, which must be a single SELECT, and gives each row to `take` until it has enough.
+    pub(super) fn each(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>, Trouble> {
+        self.strict.store(true, Ordering::Relaxed);
+        let taken = self.statement(|connection| {
+            let mut statement = connection.prepare(sql)?;
+            if !statement.readonly() || statement.column_count() == 0 {
+                return Err(Error::InvalidQuery);
+            }
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                if take(row)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        });
+        self.strict.store(false, Ordering::Relaxed);
+        taken
     }
 
     fn trouble(&self, error: Error) -> Trouble {

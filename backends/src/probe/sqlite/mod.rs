@@ -23,6 +23,7 @@ mod expect;
 mod files;
 mod header;
 mod memory;
+pub(crate) mod rows;
 mod survey;
 #[cfg(test)]
 mod tests;

@@ -69,6 +69,7 @@ impl Restored {
                 expectations: Default::default(),
                 hosts: Vec::new(),
                 probes: Default::default(),
+                parts: Vec::new(),
                 trials: Default::default(),
                 required: Vec::new(),
                 seed: 1,

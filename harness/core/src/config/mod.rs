@@ -44,3 +44,4 @@ pub use problem::{Problem, Problems, Severity};
 pub use schedule::{Cron, Timezone};
 pub use schema::schema;
 pub use sinks::{Pushgateway, Sinks};
+pub use trials::GroupConfig;

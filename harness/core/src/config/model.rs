@@ -11,7 +11,7 @@ use super::runtime::RuntimeConfig;
 use super::schedule::{Cron, Timezone};
 use super::settings::{Expectations, Objectives, Probes};
 use super::sinks::Sinks;
-use super::trials::{AppConfig, CheckConfig};
+use super::trials::{AppConfig, CheckConfig, GroupConfig, InvariantConfig};
 use super::units::{Size, Span};
 use crate::plan::Trials;
 use crate::snapshot::{CopyName, Series};
@@ -32,6 +32,10 @@ pub struct Config {
     /// What is backed up. What a repository holds besides is drilled too, without promises.
     #[serde(default)]
     pub targets: Vec<TargetConfig>,
+    /// Targets that only mean something together, such as a database and the files that it knows of. Each group is
+    /// restored as one, besides its targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupConfig>,
     /// Thresholds of the probes, for all targets.
     #[serde(default)]
     pub probes: Probes,
@@ -131,6 +135,9 @@ pub struct TargetConfig {
     /// The application, which is started on the restored data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app: Option<AppConfig>,
+    /// What holds between a database in it and its files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<InvariantConfig>,
     /// Thresholds of the probes where they differ from the top-level `probes`. Fields that are not
     /// named here keep the top-level value.
     #[serde(default)]
@@ -172,7 +179,12 @@ impl TargetConfig {
 
     /// What is tried on its restored data beside the probes.
     pub fn trials(&self) -> Trials {
-        Trials { checks: self.checks.clone(), app: self.app.clone() }
+        Trials {
+            checks: self.checks.clone(),
+            app: self.app.clone(),
+            invariants: self.invariants.clone(),
+            max_skew: None,
+        }
     }
 
     /// What must be in each snapshot: `expect`, and with a tag also `paths`.

@@ -405,6 +405,53 @@ fn mistakes_of_meaning_in_trials() {
 }
 
 #[test]
+fn mistakes_of_meaning_in_groups() {
+    let group = |keys: &str| {
+        with(&format!(
+            "targets: [{{name: db, tag: db}}, {{name: media, tag: media}}, {{name: etcd, kind: etcd}}]\ngroups:\n  - name: shop\n    {}",
+            keys.replace('\n', "\n    ")
+        ))
+    };
+    let invariant = |keys: &str| group(&format!("targets: [db, media]\ninvariants: [{{name: a, {keys}}}]"));
+    same_as_before(
+        "groups",
+        &gallery(&[
+            ("no targets", group("max_skew: 5m")),
+            ("one target", group("targets: [db]")),
+            ("unknown target", group("targets: [db, meida, db, elsewhere]")),
+            (
+                "two of one name",
+                group("targets: [db, media]")
+                    .replace("groups:", "groups:\n  - {name: shop, targets: [db, media]}"),
+            ),
+            ("the name of a target", group("targets: [db, media]").replace("- name: shop", "- name: db")),
+            ("no copy holds all", group("targets: [db, etcd]")),
+            ("no skew at all", group("targets: [db, media]\nmax_skew: 0s")),
+            ("no query", invariant("file: \"media/{1}\"")),
+            (
+                "a query that writes",
+                invariant("query: {sqlite: db/a.db, sql: DELETE FROM a}, file: \"media/{1}\""),
+            ),
+            ("a constant file", invariant("query: {sqlite: db/a.db, sql: SELECT 1}, file: media/a")),
+            (
+                "no such column",
+                invariant("query: {sqlite: db/a.db, sql: SELECT 1}, file: \"media/{0}\", md5: \"{1\""),
+            ),
+            (
+                "no target in a path",
+                invariant("query: {sqlite: a.db, sql: SELECT 1}, file: \"/media/{1}\", only: files"),
+            ),
+            (
+                "no target in other paths",
+                group(
+                    "targets: [db, media]\nchecks: [{name: a, command: [bash], data: [srv]}]\napp: {port: 80, command: [a], http: [{path: /}], data: {a.db: a.db}}",
+                ),
+            ),
+        ]),
+    );
+}
+
+#[test]
 fn mistakes_of_meaning_elsewhere() {
     same_as_before(
         "elsewhere",

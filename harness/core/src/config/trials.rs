@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::model::Config;
+use super::settings::Objectives;
 use super::units::Span;
 use crate::cell::{CELL_FOLDER, Kit};
 
@@ -19,7 +20,7 @@ use crate::cell::{CELL_FOLDER, Kit};
 #[serde(deny_unknown_fields)]
 pub struct CheckConfig {
     /// Its name; the codes of its findings begin with `check.NAME.`.
-    #[schemars(regex(pattern = r"^[a-z0-9][a-z0-9_-]*$"), length(max = 40))]
+    #[schemars(length(min = 1, max = 40))]
     pub name: String,
     /// The program and its arguments: `[python3, invoices.py]`. It runs in the folder of `files`.
     #[schemars(length(min = 1))]
@@ -134,10 +135,10 @@ impl StepConfig {
 pub struct HttpCheck {
     /// The method.
     #[serde(default = "get", skip_serializing_if = "is_get")]
-    #[schemars(regex(pattern = r"^[A-Z]+$"))]
+    #[schemars(length(min = 1))]
     pub method: String,
     /// The path with its query.
-    #[schemars(regex(pattern = r"^/"))]
+    #[schemars(length(min = 1))]
     pub path: String,
     /// Headers to send.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -270,6 +271,132 @@ impl JsonSchema for JsonWanted {
     }
 }
 
+/// What holds between a database and files: every row has its file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct InvariantConfig {
+    /// Its name in findings.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// What the database says.
+    pub query: RowsQuery,
+    /// The path of the file of a row, with `{1}` for the first column and so on. A row where such a column is NULL
+    /// has no file.
+    #[schemars(length(min = 1))]
+    pub file: String,
+    /// The MD5 of its content in hexadecimal digits, mostly a column: `{2}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub md5: Option<String>,
+    /// The SHA-256 of its content in hexadecimal digits, mostly a column.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub sha256: Option<String>,
+    /// A folder in which every file must have its row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub only: Option<String>,
+    /// At least this many rows.
+    #[serde(default = "one")]
+    pub rows_min: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+/// A text with `{1}` for the first column of a row and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    /// Counted from 0.
+    Column(usize),
+}
+
+/// More columns than this nobody asks for.
+const COLUMNS_MAX: usize = 100;
+
+impl Template {
+    /// Understands `text`. `Err` says what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, String> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('{') {
+            pieces.push(Piece::Text(before.to_owned()));
+            let (number, after) = after.split_once('}').ok_or_else(|| format!("`{{{after}` has no `}}`"))?;
+            let column = number.parse::<usize>().ok().filter(|n| (1..=COLUMNS_MAX).contains(n));
+            let column = column.ok_or_else(|| format!("`{{{number}}}` is no column"))?;
+            pieces.push(Piece::Column(column - 1));
+            rest = after;
+        }
+        pieces.push(Piece::Text(rest.to_owned()));
+        Ok(Self(pieces))
+    }
+
+    /// The columns that it uses, counted from 0.
+    pub fn columns(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().filter_map(|piece| match piece {
+            Piece::Column(column) => Some(*column),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// The text for one row; `None` where a column is NULL or not there.
+    pub fn fill(&self, row: &[Option<String>]) -> Option<String> {
+        let mut text = String::new();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(own) => text.push_str(own),
+                Piece::Column(column) => text.push_str(row.get(*column)?.as_deref()?),
+            }
+        }
+        Some(text)
+    }
+}
+
+/// A query for rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RowsQuery {
+    /// The SQLite file that is asked.
+    #[schemars(length(min = 1))]
+    pub sqlite: String,
+    /// A single SELECT.
+    #[schemars(length(min = 1))]
+    pub sql: String,
+}
+
+/// Targets that only mean something together. Paths begin with the name of a target: `paperless-db/db.sqlite3`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// Its name in drills and reports.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), length(max = 63))]
+    pub name: String,
+    /// The targets, in the order in which they are restored: the database before its application.
+    #[schemars(length(min = 2))]
+    pub targets: Vec<String>,
+    /// What was promised about the whole.
+    #[serde(default)]
+    pub objectives: Objectives,
+    /// Snapshots may be this far apart in time. The latest ones that are near enough are restored; where there are
+    /// none, that is a finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_skew: Option<Span>,
+    /// What holds between a database and files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invariants: Vec<InvariantConfig>,
+    /// Checks of one's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<CheckConfig>,
+    /// The application, which is started on the restored data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<AppConfig>,
+}
+
 /// The name under which a runtime knows the software of `command`.
 fn kit_of<'c>(kit: Option<&'c String>, command: &'c [String]) -> &'c str {
     let program = command.first().map_or("", String::as_str);
@@ -348,7 +475,8 @@ impl Config {
     }
 
     fn checks_mut(&mut self) -> impl Iterator<Item = &mut CheckConfig> {
-        self.targets.iter_mut().flat_map(|target| &mut target.checks)
+        let groups = self.groups.iter_mut().flat_map(|group| &mut group.checks);
+        self.targets.iter_mut().flat_map(|target| &mut target.checks).chain(groups)
     }
 }
 
@@ -375,6 +503,19 @@ mod tests {
         let wanted: JsonWanted = serde_json::from_str(r#""x""#).unwrap();
         assert_eq!(wanted, JsonWanted::Equal("x".into()));
         assert!(serde_json::from_str::<JsonWanted>(r#"{"mni": 1}"#).is_err());
+    }
+
+    #[test]
+    fn templates_are_filled_from_rows() {
+        let row = [Some("a/b".to_owned()), None, Some("c".to_owned())];
+        let fill = |text: &str| Template::new(text).unwrap().fill(&row);
+        assert_eq!(fill("x/{1}.{3}").as_deref(), Some("x/a/b.c"));
+        assert_eq!(fill("{2}"), None, "NULL");
+        assert_eq!(fill("{4}"), None, "no such column");
+        assert_eq!(fill("plain").as_deref(), Some("plain"));
+        for text in ["{", "{}", "{0}", "{x}", "{1", "{101}"] {
+            assert!(Template::new(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -133,6 +133,7 @@ mod tests {
             expectations: Default::default(),
             hosts: Vec::new(),
             probes: Default::default(),
+            parts: Vec::new(),
             trials: Default::default(),
             required: vec!["shape".into()],
             seed: 7,

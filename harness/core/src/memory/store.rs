@@ -147,6 +147,10 @@ impl Memory {
                 part(host);
                 paths.iter().for_each(|path| part(path));
             }
+            Series::Group(name) => {
+                part("group");
+                part(name);
+            }
         }
         let name: String = hex::encode(hash.finalize()).chars().take(32).collect();
         self.folder.join(format!("{name}.json"))

@@ -68,19 +68,33 @@ fn pick<'s>(
     target: Option<&TargetConfig>,
     snapshots: &[&'s Snapshot],
 ) -> Option<&'s Snapshot> {
-    let limit = match planner.filter().pick {
+    let known = allowed(planner, target, snapshots);
+    let limit = latest_moment(planner, target);
+    known.iter().rfind(|s| s.time <= limit).or_else(|| known.first()).copied()
+}
+
+/// What is dated later does not count as the latest.
+pub(super) fn latest_moment(planner: &Planner<'_>, target: Option<&TargetConfig>) -> Timestamp {
+    match planner.filter().pick {
         Pick::At(time) => time,
         Pick::Latest => {
             let tolerance = planner.probes(target).freshness.future_max.0;
             planner.at.checked_add(tolerance).unwrap_or(Timestamp::MAX)
         }
-    };
-    let allowed = |s: &&&'s Snapshot| {
-        let writers = target.map(TargetConfig::hosts).unwrap_or_default();
+    }
+}
+
+/// Those of `snapshots` that the request and the target allow.
+pub(super) fn allowed<'s>(
+    planner: &Planner<'_>,
+    target: Option<&TargetConfig>,
+    snapshots: &[&'s Snapshot],
+) -> Vec<&'s Snapshot> {
+    let writers = target.map(TargetConfig::hosts).unwrap_or_default();
+    let fits = |s: &&&'s Snapshot| {
         (writers.is_empty() || writers.contains(&s.host)) && planner.wants_host(&s.host) && planner.existed(s)
     };
-    let known = snapshots.iter().filter(allowed);
-    known.clone().rfind(|s| s.time <= limit).or_else(|| known.clone().next()).copied()
+    snapshots.iter().filter(fits).copied().collect()
 }
 
 /// Which target, if any, `snapshot` of `series` belongs to.

@@ -10,6 +10,8 @@ const PREFIX: &str = "control";
 pub(super) fn control(drills: &[Drill], run_seed: u64) -> Option<Control> {
     let chosen = drills
         .iter()
+        // The parts of a group are drilled on their own, too.
+        .filter(|drill| drill.parts.is_empty())
         .filter_map(|drill| Some((drill, drill.selection.snapshot()?)))
         .filter(|(_, s)| s.bytes != Some(0) && s.files != Some(0))
         // Of unknown size only when no size is known; the seed decides among equals.

@@ -45,6 +45,7 @@ fn digest(series: &Series) -> u64 {
     let text = match series {
         Series::Tag(tag) => format!("tag\0{tag}"),
         Series::Untagged { host, paths } => format!("untagged\0{host}\0{}", paths.join("\0")),
+        Series::Group(name) => format!("group\0{name}"),
     };
     seed::child(0, &text) >> 32
 }

@@ -515,3 +515,76 @@ proptest! {
         }
     }
 }
+
+fn grouped(keys: &str) -> Config {
+    let text = format!(
+        "version: 1\ncopies: [{{name: primary, repository: /srv/a}}]\ntargets: [{{name: db, tag: grafana}}, {{name: media, tag: mariadb}}, {{name: gone, tag: gone}}]\ngroups: [{{name: shop, {keys}}}]\n"
+    );
+    config::load(&text, "test").unwrap_or_else(|p| panic!("{p}")).config
+}
+
+/// The parts of the group's drill, and its time.
+fn parts(keys: &str, fleet: &Inventory, request: &Request) -> Option<(Vec<String>, Option<Timestamp>)> {
+    let plan = plan(Some(&grouped(keys)), &[view("primary", Some(fleet))], request).unwrap();
+    let drill = plan.drills.iter().find(|d| !d.parts.is_empty())?;
+    let told = |s: &Selection| s.snapshot().map_or("none".to_owned(), |s| s.id.0[..5].to_owned());
+    let parts = drill.parts.iter().map(|p| format!("{} {}", p.target, told(&p.selection))).collect();
+    Some((parts, drill.selection.snapshot().map(|s| s.time)))
+}
+
+#[test]
+fn a_group_takes_snapshots_that_are_near_each_other() {
+    let fleet = inventory(vec![
+        snapshot("aaaa1", &["grafana"], 26),
+        snapshot("aaaa2", &["grafana"], 2),
+        snapshot("bbbb1", &["mariadb"], 25),
+    ]);
+    let told = |keys: &str, request: &Request| parts(keys, &fleet, request).unwrap();
+    let newest = (vec!["db aaaa2".to_owned(), "media bbbb1".to_owned()], Some(hours_ago(25)));
+    assert_eq!(told("targets: [db, media]", &request()), newest, "the newest of each, as old as the oldest");
+    let near = (vec!["db aaaa1".to_owned(), "media bbbb1".to_owned()], Some(hours_ago(26)));
+    assert_eq!(told("targets: [db, media], max_skew: 1h", &request()), near);
+    assert_eq!(told("targets: [db, media], max_skew: 5m", &request()), newest, "none is near enough");
+    let then = with(Filter { pick: Pick::At(hours_ago(26)), ..Filter::default() });
+    let at = told("targets: [db, media]", &then);
+    assert_eq!(at.0, ["db aaaa1", "media none"], "what came later did not exist");
+    let (parts, time) = told("targets: [gone, db], max_skew: 1h", &request());
+    assert_eq!((parts, time), (vec!["gone none".to_owned(), "db aaaa2".to_owned()], Some(hours_ago(2))));
+}
+
+#[test]
+fn a_group_is_one_drill_beside_those_of_its_targets() {
+    let fleet = fleet();
+    let config = grouped("targets: [db, media], objectives: {rpo: 2h}, checks: [{name: a, command: [bash]}]");
+    let all = plan(Some(&config), &[view("primary", Some(&fleet))], &request()).unwrap();
+    let drill = all.drills.iter().find(|d| !d.parts.is_empty()).unwrap();
+    assert_eq!(drill.name.0, "primary::group:shop::latest");
+    assert_eq!(drill.required, ["tree", "group", "check"]);
+    let whole = drill.selection.snapshot().unwrap();
+    assert_eq!(whole.paths, ["/db/backup/grafana", "/media/backup/mariadb"]);
+    assert_eq!((whole.bytes, whole.host.as_str()), (Some(2000), "grafana+mariadb"));
+    assert!(told(&all).iter().any(|d| d.starts_with("primary::db::latest")), "and each target alone");
+    let only =
+        |filter: Filter| told(&plan(Some(&config), &[view("primary", Some(&fleet))], &with(filter)).unwrap());
+    let named = only(Filter { targets: vec!["shop".into()], ..Filter::default() });
+    assert_eq!(named.len(), 1, "{named:?}");
+    for other in [tags(&["grafana"]), Filter { targets: vec!["db".into()], ..Filter::default() }] {
+        assert!(!only(other).iter().any(|name| name.contains("group:")));
+    }
+    let unread = plan(Some(&config), &[view("primary", None)], &request()).unwrap();
+    assert!(unread.drills.iter().all(|d| d.selection == Selection::Unknown), "nobody knows");
+    let empty = inventory(vec![]);
+    let empty = plan(Some(&config), &[view("primary", Some(&empty))], &request()).unwrap();
+    assert!(empty.drills.iter().all(|d| d.selection == Selection::Missing), "all parts are missing");
+    let control =
+        plan(Some(&config), &[view("primary", Some(&fleet))], &Request { control: true, ..request() });
+    assert!(control.unwrap().control.is_some_and(|c| c.drill.parts.is_empty()));
+}
+
+#[test]
+fn a_group_that_was_proven_and_is_no_longer_configured_is_not_missed() {
+    let proven = vec![(CopyName("primary".into()), Series::Group("old".into()))];
+    let told =
+        told(&plan(None, &[view("primary", Some(&fleet()))], &Request { proven, ..request() }).unwrap());
+    assert!(!told.iter().any(|name| name.contains("missing")), "{told:?}");
+}

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::event::{Event, Phase};
 use crate::finding::{Examination, Finding};
+use crate::manifest::Manifest;
 use crate::plan::Drill;
 use crate::ports::{Lease, LeaseRequest, Order, Probe, Restored};
 use crate::progress::Progress;
@@ -18,6 +19,10 @@ use crate::subject::{Earlier, History, Subject};
 use crate::watch::Watch;
 
 use super::{Bench, OpenCopy, panic_message};
+
+/// Probes that compare a snapshot with others of its series. Each part of a group is drilled on its own as well,
+/// and has them there.
+const OF_A_SERIES: [&str; 3] = ["shape", "freshness", "canary"];
 
 /// A drill with all that it needs.
 pub(super) struct Task {
@@ -78,7 +83,10 @@ impl Task {
     }
 
     fn in_lease(&self, copy: &OpenCopy, snapshot: &Snapshot, lease: &Lease) -> Result<(), Stop> {
-        let restored = self.restore(copy, snapshot, lease)?;
+        let restored = match self.drill.parts.is_empty() {
+            true => self.restore(copy, snapshot, lease)?,
+            false => self.restore_parts(copy, lease)?,
+        };
         if self.is_control {
             let injected = (self.bench.sabotage)(lease.data(), &restored.manifest, self.drill.seed)
                 .map_err(Stop::Drill)?;
@@ -102,19 +110,55 @@ impl Task {
     }
 
     fn restore(&self, copy: &OpenCopy, snapshot: &Snapshot, lease: &Lease) -> Result<Restored, Stop> {
+        let mut restored = self.restore_into(copy, snapshot, lease, self.bytes_max).map_err(Stop::Drill)?;
+        self.tell_restored(&mut restored)?;
+        Ok(restored)
+    }
+
+    /// Restores one snapshot after the other, each into a folder of its own, as one.
+    fn restore_parts(&self, copy: &OpenCopy, lease: &Lease) -> Result<Restored, Stop> {
+        let (mut whole, mut manifest) = (Restored::default(), Manifest::default());
+        for part in &self.drill.parts {
+            let Some(snapshot) = part.selection.snapshot() else { continue };
+            let folder = lease.data().join(&part.target);
+            std::fs::create_dir(&folder).map_err(|e| {
+                Stop::Drill(Error::new(ErrorKind::Scratch, "make a folder for a part").from_source(&e))
+            })?;
+            // It ends with the lease that it lies in.
+            let place = Lease::new(lease.id().to_owned(), folder, lease.work().to_owned(), |_| Ok(None));
+            let left = self.bytes_max.map(|max| max.saturating_sub(whole.bytes));
+            let restored = self.restore_into(copy, snapshot, &place, left).map_err(Stop::Drill)?;
+            manifest.append_below(&part.target, &restored.manifest);
+            whole.add(&part.target, restored);
+        }
+        whole.manifest = Arc::new(manifest);
+        self.tell_restored(&mut whole)?;
+        Ok(whole)
+    }
+
+    fn restore_into(
+        &self,
+        copy: &OpenCopy,
+        snapshot: &Snapshot,
+        lease: &Lease,
+        bytes_max: Option<u64>,
+    ) -> Result<Restored> {
         let progress = Arc::new(Progress::default());
         (self.bench.observe)(&self.drill.name, Arc::clone(&progress));
         let order = Order {
             drill: &self.drill.name,
             snapshot,
             lease,
-            bytes_max: self.bytes_max,
+            bytes_max,
             progress,
             watch: self.watch.clone(),
         };
         let missing = || Error::new(ErrorKind::Internal, "restore").because("the repository gave no result");
         let mut results = copy.repository.restore(&[order]);
-        let mut restored = results.pop().unwrap_or_else(|| Err(missing())).map_err(Stop::Drill)?;
+        results.pop().unwrap_or_else(|| Err(missing()))
+    }
+
+    fn tell_restored(&self, restored: &mut Restored) -> Result<(), Stop> {
         for (phase, time) in
             [(Phase::Locate, restored.locate), (Phase::Fetch, restored.fetch), (Phase::Write, restored.write)]
         {
@@ -131,8 +175,7 @@ impl Task {
             withheld: restored.withheld.clone(),
             findings: restored.findings.clone(),
             findings_omitted: restored.findings_omitted,
-        })?;
-        Ok(restored)
+        })
     }
 
     /// The past of the series. It is read outside of all phases: a real restore would not need it.
@@ -218,6 +261,9 @@ impl Task {
     fn chooses(&self, probe: &dyn Probe, subject: &Subject) -> bool {
         if self.is_control {
             return probe.name() == "tree";
+        }
+        if !self.drill.parts.is_empty() && OF_A_SERIES.contains(&probe.name()) {
+            return false;
         }
         self.drill.required.iter().any(|name| name == probe.name())
             || catch_unwind(AssertUnwindSafe(|| probe.recognises(subject))).unwrap_or(true)

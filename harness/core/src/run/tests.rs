@@ -191,6 +191,7 @@ fn drill(tag: &str) -> Drill {
         expectations: Default::default(),
         hosts: Vec::new(),
         probes: Default::default(),
+        parts: Vec::new(),
         trials: Default::default(),
         required: vec!["tree".to_owned()],
         seed: 1,

@@ -3,6 +3,7 @@
 //! the shape. Wrong types are passed over: the schema reports them.
 
 mod copies;
+mod groups;
 mod rest;
 mod targets;
 mod trials;
@@ -21,6 +22,7 @@ pub(super) fn check(document: &Document, problems: &mut Vec<Problem>) {
     copies::check(&mut check);
     targets::check(&mut check);
     trials::check(&mut check);
+    groups::check(&mut check);
     rest::check(&mut check);
     check.durations("", &document.value);
 }
@@ -113,8 +115,16 @@ impl<'d> Check<'d, '_> {
 
     /// Durations that are valid and probably not meant.
     fn durations(&mut self, pointer: &str, value: &Value) {
-        const KEYS: [&str; 7] =
-            ["rpo", "rto", "timeout", "newest_data_max", "gap_window", "statement_timeout", "start_limit"];
+        const KEYS: [&str; 8] = [
+            "rpo",
+            "rto",
+            "timeout",
+            "newest_data_max",
+            "gap_window",
+            "statement_timeout",
+            "start_limit",
+            "max_skew",
+        ];
         match value {
             Value::Object(map) => {
                 for (key, item) in map {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Check;
 use super::copies::kind_of;
 use crate::config::copies::BackupKind;
-use crate::config::explain::{closest, label};
+use crate::config::explain::closest;
 use crate::config::schedule::Cron;
 use crate::config::units::Span;
 use crate::config::yaml::join;
@@ -159,16 +159,7 @@ fn expectations(check: &mut Check<'_, '_>, target: &str) {
             );
         }
         for query in check.items(&join(&file, "queries")) {
-            let at = join(&query, "sql");
-            let Some(sql) = check.text(&at) else { continue };
-            let first = sql.split_whitespace().next().unwrap_or_default().to_uppercase();
-            if !["SELECT", "WITH", "VALUES"].contains(&first.as_str()) {
-                check.error(
-                    &at,
-                    format!("{} must be a single SELECT", label(&at)),
-                    "restored data is only read",
-                );
-            }
+            super::trials::select(check, &join(&query, "sql"));
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Check;
-use crate::config::trials::in_cell;
+use crate::config::explain::label;
+use crate::config::trials::{Template, in_cell};
 use crate::config::yaml::join;
 
 /// Variables that firedrill sets.
@@ -26,6 +27,9 @@ pub(super) fn trials(check: &mut Check<'_, '_>, pointer: &str) {
     if check.has(&app) {
         application(check, &app);
     }
+    for invariant in check.items(&join(pointer, "invariants")) {
+        own_invariant(check, &invariant);
+    }
     let first = [checks, app].into_iter().find(|at| check.has(at));
     if let (Some(first), Some("off")) = (first, check.text("/runtime/kind")) {
         check.error_at_key(
@@ -37,6 +41,17 @@ pub(super) fn trials(check: &mut Check<'_, '_>, pointer: &str) {
 }
 
 fn own_check(check: &mut Check<'_, '_>, one: &str) {
+    let name = join(one, "name");
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if let Some(text) = check.text(&name)
+        && !text.chars().all(plain)
+    {
+        check.error(
+            &name,
+            format!("`{text}` is part of the codes of findings, and no code"),
+            "use lower-case letters, digits, `-` and `_`",
+        );
+    }
     command(check, &join(one, "command"));
     environment(check, &join(one, "environment"));
     let program = check.text(&join(&join(one, "command"), "0")).unwrap_or_default();
@@ -65,6 +80,37 @@ fn own_check(check: &mut Check<'_, '_>, one: &str) {
         if path.is_empty() {
             check.error(&at, "an empty path means nothing", "leave `data` out to look at everything");
         }
+    }
+}
+
+fn own_invariant(check: &mut Check<'_, '_>, one: &str) {
+    select(check, &join(&join(one, "query"), "sql"));
+    let mut columns = 0;
+    for key in ["file", "md5", "sha256"] {
+        let at = join(one, key);
+        let Some(text) = check.text(&at) else { continue };
+        match Template::new(text) {
+            Ok(template) => columns += template.columns().count(),
+            Err(why) => check.error(&at, why, "write `{1}` for the first column of the query"),
+        }
+    }
+    let file = join(one, "file");
+    if columns == 0 && check.has(&file) {
+        check.error(
+            &file,
+            "it names the same file for every row",
+            "write `{1}` where the first column of the query belongs",
+        );
+    }
+}
+
+/// Restored data is only read.
+pub(super) fn select(check: &mut Check<'_, '_>, at: &str) {
+    let Some(sql) = check.text(at) else { return };
+    let first = sql.split_whitespace().next().unwrap_or_default().to_uppercase();
+    if !["SELECT", "WITH", "VALUES"].contains(&first.as_str()) {
+        let message = format!("{} must be a single SELECT", label(at));
+        check.error(at, message, "restored data is only read");
     }
 }
 
@@ -166,8 +212,19 @@ fn answer(check: &mut Check<'_, '_>, request: &str) {
             );
         }
     }
+    let method = join(request, "method");
+    if let Some(text) = check.text(&method)
+        && !text.chars().all(|c| c.is_ascii_uppercase())
+    {
+        check.error(&method, format!("`{text}` is no method"), "write `GET`, `POST` or the like");
+    }
     let path = join(request, "path");
     if let Some(text) = check.text(&path)
+        && !text.starts_with('/')
+    {
+        let suggestion = format!("write `/{text}`: the server is the one in the cell");
+        check.error(&path, "a path begins with `/`", suggestion);
+    } else if let Some(text) = check.text(&path)
         && text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#')
     {
         check.error(&path, "a path in a request has no blanks and no `#`", "write them as `%20` and `%23`");

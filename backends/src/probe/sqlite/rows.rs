@@ -1,0 +1,66 @@
+//! All rows of a query by somebody else, for probes that compare a database with something beside it.
+
+use std::ops::ControlFlow;
+
+use firedrill_core::subject::Subject;
+use rusqlite::types::ValueRef;
+
+use super::copy::Copy;
+use super::engine::{Engine, Trouble};
+use super::files::Files;
+use super::survey::Survey;
+
+/// Columns of one row, as text; `None` is NULL.
+pub(crate) type TextRow = Vec<Option<String>>;
+
+/// Bytes that all rows together may take.
+const BYTES_MAX: usize = 512 << 20;
+
+/// Why there are no rows.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoRows {
+    /// There is no such database in the snapshot.
+    Missing,
+    /// It cannot answer: the schema is another one, or it is damaged.
+    Refused(String),
+    /// We could not ask.
+    Ours(String),
+}
+
+/// Asks the database at one of `paths` a single SELECT.
+pub(crate) fn rows(subject: &Subject, paths: &[Vec<u8>], sql: &str) -> Result<Vec<TextRow>, NoRows> {
+    let ours = |e: std::io::Error| NoRows::Ours(e.to_string());
+    let survey = Survey::of(subject, false);
+    let Some(database) = survey.databases.iter().find(|d| paths.contains(&d.entry.path)) else {
+        return Err(survey.interrupted.map_or(NoRows::Missing, NoRows::Ours));
+    };
+    let mut files = Files::below(&subject.root).map_err(ours)?;
+    let copy = Copy::of(database, &mut files, subject).map_err(ours)?;
+    let refused = |trouble: Trouble| match trouble {
+        Trouble::Damaged { seen, .. } | Trouble::Unsupported(seen) => NoRows::Refused(seen),
+        Trouble::Ours(why) => NoRows::Ours(why),
+    };
+    let engine = Engine::open(copy.path(), subject).map_err(refused)?;
+    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    let taken = engine.each(sql, |row| {
+        let columns = row.as_ref().column_count();
+        let row: TextRow = (0..columns).map(|n| row.get_ref(n).map(text)).collect::<Result<_, _>>()?;
+        let size = |column: &Option<String>| column.as_ref().map_or(0, String::len) + size_of::<Option<String>>();
+        bytes = bytes.saturating_add(row.iter().map(size).sum());
+        rows.push(row);
+        Ok(if bytes > BYTES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    });
+    match taken.map_err(refused)? {
+        ControlFlow::Continue(()) => Ok(rows),
+        ControlFlow::Break(()) => Err(NoRows::Ours(format!("its answer is larger than {BYTES_MAX} bytes"))),
+    }
+}
+
+fn text(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Null => None,
+        ValueRef::Integer(number) => Some(number.to_string()),
+        ValueRef::Real(number) => Some(format!("{number:?}")),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+    }
+}
