@@ -15,6 +15,8 @@
 mod http;
 mod judge;
 mod log;
+#[cfg(test)]
+mod powerdns;
 mod start;
 #[cfg(test)]
 mod tests;

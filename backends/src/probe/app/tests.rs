@@ -76,7 +76,7 @@ fn fleet(database: Option<Vec<u8>>) -> Fleet {
     fleet
 }
 
-fn examine_with(fleet: Fleet, app: AppConfig, runtime: Option<Arc<dyn Runtime>>) -> Examination {
+pub(super) fn examine_with(fleet: Fleet, app: AppConfig, runtime: Option<Arc<dyn Runtime>>) -> Examination {
     let tokio = tokio::runtime::Runtime::new().unwrap();
     let _inside = tokio.enter();
     let mut fleet = fleet;

@@ -43,7 +43,10 @@ pub(super) fn examine(
     };
     let columns = table.first().map_or(0, Vec::len);
     if !table.is_empty() && templates.columns_max() > columns {
-        return Err(format!("the query has {columns} columns, and `{{{}}}` is used", templates.columns_max()));
+        return Err(format!(
+            "the query has {columns} columns, and `{{{}}}` is used",
+            templates.columns_max()
+        ));
     }
     let found = table.len() as u64;
     if found < invariant.rows_min {
@@ -207,7 +210,10 @@ impl<'a> Compared<'a> {
                 hash.update(piece);
             }
         }
-        Ok(Some((one.map(|hash| hex::encode(hash.finalize())), other.map(|hash| hex::encode(hash.finalize())))))
+        Ok(Some((
+            one.map(|hash| hex::encode(hash.finalize())),
+            other.map(|hash| hex::encode(hash.finalize())),
+        )))
     }
 
     fn tell(&mut self, invariant: &InvariantConfig, rows: u64, examination: &mut Examination) {
@@ -223,7 +229,11 @@ impl<'a> Compared<'a> {
         }
         if self.missing.count > 0 {
             let expected = format!("a file for each of {} rows", self.checked);
-            examination.find(finding(invariant, expected, format!("rows without a file: {}", self.missing.told())));
+            examination.find(finding(
+                invariant,
+                expected,
+                format!("rows without a file: {}", self.missing.told()),
+            ));
         }
         if self.different.count > 0 {
             let seen = format!("files that are different: {}", self.different.told());

@@ -45,7 +45,8 @@ pub(crate) fn rows(subject: &Subject, paths: &[Vec<u8>], sql: &str) -> Result<Ve
     let taken = engine.each(sql, |row| {
         let columns = row.as_ref().column_count();
         let row: TextRow = (0..columns).map(|n| row.get_ref(n).map(text)).collect::<Result<_, _>>()?;
-        let size = |column: &Option<String>| column.as_ref().map_or(0, String::len) + size_of::<Option<String>>();
+        let size =
+            |column: &Option<String>| column.as_ref().map_or(0, String::len) + size_of::<Option<String>>();
         bytes = bytes.saturating_add(row.iter().map(size).sum());
         rows.push(row);
         Ok(if bytes > BYTES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

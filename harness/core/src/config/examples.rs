@@ -71,7 +71,9 @@ fn every_system_of_the_reference_setups_is_planned() {
 #[test]
 fn the_documentation_shows_configs_that_work() {
     let text = read(&repository().join("harness/docs/config.md")).unwrap();
-    let blocks: Vec<&str> = text.split("```yaml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
+    let others = read(&repository().join("harness/docs/custom-probes.md")).unwrap();
+    let all = format!("{text}{others}");
+    let blocks: Vec<&str> = all.split("```yaml\n").skip(1).filter_map(|b| b.split("```").next()).collect();
     let whole: Vec<&str> = blocks.iter().filter(|b| b.starts_with("version: 1")).copied().collect();
     assert!(!whole.is_empty());
     for block in &whole {

@@ -407,10 +407,10 @@ fn mistakes_of_meaning_in_trials() {
 #[test]
 fn mistakes_of_meaning_in_groups() {
     let group = |keys: &str| {
-        with(&format!(
-            "targets: [{{name: db, tag: db}}, {{name: media, tag: media}}, {{name: etcd, kind: etcd}}]\ngroups:\n  - name: shop\n    {}",
+        format!(
+            "version: 1\ncopies: [{{name: a, repository: /a}}, {{name: b, kind: etcd, repository: b}}]\ntargets: [{{name: db, tag: db}}, {{name: media, tag: media}}, {{name: etcd, kind: etcd}}]\ngroups:\n  - name: shop\n    {}\n",
             keys.replace('\n', "\n    ")
-        ))
+        )
     };
     let invariant = |keys: &str| group(&format!("targets: [db, media]\ninvariants: [{{name: a, {keys}}}]"));
     same_as_before(

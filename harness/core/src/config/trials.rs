@@ -377,7 +377,7 @@ pub struct GroupConfig {
     #[schemars(regex(pattern = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), length(max = 63))]
     pub name: String,
     /// The targets, in the order in which they are restored: the database before its application.
-    #[schemars(length(min = 2))]
+    #[schemars(length(min = 1))]
     pub targets: Vec<String>,
     /// What was promised about the whole.
     #[serde(default)]

@@ -85,22 +85,17 @@ fn own_check(check: &mut Check<'_, '_>, one: &str) {
 
 fn own_invariant(check: &mut Check<'_, '_>, one: &str) {
     select(check, &join(&join(one, "query"), "sql"));
-    let mut columns = 0;
     for key in ["file", "md5", "sha256"] {
         let at = join(one, key);
-        let Some(text) = check.text(&at) else { continue };
-        match Template::new(text) {
-            Ok(template) => columns += template.columns().count(),
-            Err(why) => check.error(&at, why, "write `{1}` for the first column of the query"),
+        match check.text(&at).map(Template::new) {
+            Some(Err(why)) => check.error(&at, why, "write `{1}` for the first column of the query"),
+            Some(Ok(template)) if key == "file" && template.columns().count() == 0 => check.error(
+                &at,
+                "it names the same file for every row",
+                "write `{1}` where the first column of the query belongs",
+            ),
+            _ => {}
         }
-    }
-    let file = join(one, "file");
-    if columns == 0 && check.has(&file) {
-        check.error(
-            &file,
-            "it names the same file for every row",
-            "write `{1}` where the first column of the query belongs",
-        );
     }
 }
 
