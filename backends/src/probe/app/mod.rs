@@ -16,6 +16,8 @@ mod http;
 mod judge;
 mod log;
 #[cfg(test)]
+mod postgres;
+#[cfg(test)]
 mod powerdns;
 mod start;
 #[cfg(test)]
@@ -79,6 +81,15 @@ fn try_app(session: &mut Session<'_>, app: &AppConfig) -> Result<(), Stop> {
     let begun = Instant::now();
     let cell = session.cell(&app.kits(), &app.aliases).map_err(|e| Stop::Trouble(e.chain()));
     let cell = cell.inspect_err(|_| session.spent(Phase::Start, begun.elapsed()))?;
+    for software in &cell.facts().software {
+        let version = software.version.map(|version| format!(" {version}")).unwrap_or_default();
+        session.note(format!(
+            "uses {}{version} from {} ({})",
+            software.kit,
+            software.from,
+            cell.facts().runtime
+        ));
+    }
     let started = start::start(session.subject, cell.as_ref(), app, &data);
     session.spent(Phase::Start, begun.elapsed());
     let started = started?;

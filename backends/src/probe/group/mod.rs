@@ -15,11 +15,12 @@ mod invariant;
 #[cfg(test)]
 mod tests;
 
+use firedrill_core::config::units::Span;
 use firedrill_core::finding::{Examination, Finding};
 use firedrill_core::plan::{GROUP_PROBE, Selection};
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp, Unit};
 
 /// A part has no snapshot.
 const PART: &str = "group.part";
@@ -75,7 +76,15 @@ fn parts(subject: &Subject, examination: &mut Examination) {
         return;
     }
     let skew = newest.duration_since(*oldest);
-    let told = format!("{skew:#}, from {} at {oldest} to {} at {newest}", first.target, last.target);
+    let whole = |time: &Timestamp| time.round(Unit::Second).unwrap_or(*time);
+    let told = format!(
+        "{}, from {} at {} to {} at {}",
+        Span(std::time::Duration::from_secs(skew.as_secs().unsigned_abs())),
+        first.target,
+        whole(oldest),
+        last.target,
+        whole(newest)
+    );
     let max = subject.drill.trials.max_skew;
     let too_far = max.is_some_and(|max| SignedDuration::try_from(max.0).is_ok_and(|max| skew > max));
     match max.filter(|_| too_far) {

@@ -579,6 +579,11 @@ fn a_group_is_one_drill_beside_those_of_its_targets() {
     let control =
         plan(Some(&config), &[view("primary", Some(&fleet))], &Request { control: true, ..request() });
     assert!(control.unwrap().control.is_some_and(|c| c.drill.parts.is_empty()));
+    let alone = Filter { targets: vec!["shop".into()], ..Filter::default() };
+    let alone = Request { control: true, ..with(alone) };
+    let alone = plan(Some(&config), &[view("primary", Some(&fleet))], &alone).unwrap().control.unwrap();
+    assert_eq!(alone.of.0, "primary::group:shop::latest", "one of its parts stands for it");
+    assert!(alone.drill.parts.is_empty() && alone.drill.selection.snapshot().unwrap().bytes == Some(1000));
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 mod drill;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
