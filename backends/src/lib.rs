@@ -2,6 +2,7 @@
 //!
 //! | folder | what it adapts |
 //! |---|---|
+//! | [`digests`] | digests of live and of restored data |
 //! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
 //! | [`runtime`] | where restored software runs, sealed in |
 //! | [`scratch`] | the places that drills restore into |
@@ -9,6 +10,7 @@
 //!
 //! Nothing here makes a verdict.
 
+pub mod digests;
 pub mod probe;
 pub mod repository;
 pub mod runtime;

@@ -6,6 +6,7 @@ mod bases;
 mod bringing;
 pub mod canary;
 pub mod check;
+pub mod digests;
 pub(crate) mod engine;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -32,6 +33,7 @@ pub fn all() -> Vec<Box<dyn Probe>> {
         Box::new(freshness::FreshnessProbe),
         Box::new(canary::CanaryProbe),
         Box::new(sqlite::SqliteProbe),
+        Box::new(digests::DigestsProbe),
     ];
     probes.extend(structure::all());
     probes.push(Box::new(engine::postgres::PostgresProbe));

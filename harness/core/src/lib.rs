@@ -18,6 +18,7 @@ pub mod canary;
 pub mod cell;
 pub mod clock;
 pub mod config;
+pub mod digests;
 pub mod error;
 pub mod event;
 pub mod evidence;

@@ -32,9 +32,12 @@ mod wal;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use firedrill_core::digests::Table;
 use firedrill_core::finding::{Examination, Finding};
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
+
+use crate::digests::sqlite as digests;
 
 use self::engine::{Engine, Trouble};
 use self::files::Files;
@@ -298,6 +301,51 @@ impl<'a> Session<'a> {
         }
         self.examination
     }
+}
+
+/// Why the tables of a database were not measured.
+#[derive(Debug)]
+pub(crate) enum Unmeasured {
+    /// The database is bad.
+    Damaged(String),
+    /// We could not look.
+    Ours(String),
+}
+
+/// Measures the tables of the databases at `wanted`, on private copies, and shows each to `seen`. An error is about us.
+pub(crate) fn measure(
+    subject: &Subject,
+    wanted: &BTreeSet<Vec<u8>>,
+    mut seen: impl FnMut(&[u8], Result<BTreeMap<String, Table>, Unmeasured>),
+) -> Result<(), String> {
+    let survey = Survey::of(subject, false);
+    let mut files = Files::below(&subject.root).map_err(|error| error.to_string())?;
+    for database in survey.databases.iter().filter(|database| wanted.contains(&database.entry.path)) {
+        subject.watch.check().map_err(|error| error.chain())?;
+        seen(&database.entry.path, measure_one(subject, database, &mut files));
+    }
+    survey.interrupted.map_or(Ok(()), Err)
+}
+
+fn measure_one(
+    subject: &Subject,
+    database: &Database<'_>,
+    files: &mut Files,
+) -> Result<BTreeMap<String, Table>, Unmeasured> {
+    let trouble = |trouble: Trouble| match trouble {
+        Trouble::Damaged { seen, .. } => Unmeasured::Damaged(seen),
+        Trouble::Unsupported(why) | Trouble::Ours(why) => Unmeasured::Ours(why),
+    };
+    let copy =
+        copy::Copy::of(database, files, subject).map_err(|error| Unmeasured::Ours(error.to_string()))?;
+    let engine = Engine::open(copy.path(), subject).map_err(trouble)?;
+    let names = engine.statement(digests::tables).map_err(trouble)?;
+    let mut tables = BTreeMap::new();
+    for name in names {
+        let table = engine.statement(|connection| digests::measure(connection, &name)).map_err(trouble)?;
+        tables.insert(name, table);
+    }
+    Ok(tables)
 }
 
 /// The first few names, and how many more there are.

@@ -1,0 +1,177 @@
+//! A client of a database as a process that answers one question after the other, and the command that makes a dump.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
+
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::secret::redact_urls;
+
+/// What the client says at the end of each answer.
+const END: &str = "firedrill: end of answer";
+/// More bytes than this of one answer are not kept.
+const ANSWER_MAX: usize = 256 << 20;
+/// More bytes than this of complaints are not kept.
+const STDERR_MAX: u64 = 16 << 10;
+
+/// A running client.
+pub(super) struct Client {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Client {
+    /// Starts the first of `programs` that is there.
+    pub(super) fn start(programs: &[&str], prepare: impl Fn(&mut Command)) -> Result<Self> {
+        let mut last = None;
+        for name in programs {
+            let mut command = Command::new(name);
+            prepare(&mut command);
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            match command.spawn() {
+                Ok(child) => return Self::over(name, child),
+                Err(error) => last = Some(error),
+            }
+        }
+        let names = programs.join(" or ");
+        let mut error =
+            Error::new(ErrorKind::Usage, format!("start {names}")).advise("install the database's client");
+        if let Some(cause) = last {
+            error = error.from_source(&cause);
+        }
+        Err(error)
+    }
+
+    fn over(name: &str, mut child: Child) -> Result<Self> {
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let Some(stdout) = stdout else {
+            return Err(Error::new(ErrorKind::Internal, format!("read from {name}")));
+        };
+        let complaints = move || {
+            let mut kept = Vec::new();
+            if let Some(mut stderr) = stderr {
+                let _ = (&mut stderr).take(STDERR_MAX).read_to_end(&mut kept);
+                // Whoever is not listened to waits for ever.
+                let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            }
+            String::from_utf8_lossy(&kept).into_owned()
+        };
+        let stderr = Some(std::thread::spawn(complaints));
+        Ok(Self { name: name.to_owned(), child, stdin, stdout: BufReader::new(stdout), stderr })
+    }
+
+    /// Asks one statement.
+    pub(super) fn ask(&mut self, sql: &str) -> Result<Vec<String>, String> {
+        let question = format!("{sql};\nSELECT '{END}';\n");
+        let sent = match &mut self.stdin {
+            Some(stdin) => stdin.write_all(question.as_bytes()).and_then(|()| stdin.flush()).is_ok(),
+            None => false,
+        };
+        if !sent {
+            return Err(self.last_words());
+        }
+        let (mut lines, mut size) = (Vec::new(), 0);
+        loop {
+            let mut line = Vec::new();
+            match (&mut self.stdout).take(ANSWER_MAX as u64).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return Err(self.last_words()),
+                Ok(n) => size += n,
+            }
+            if size > ANSWER_MAX {
+                return Err("the answer is longer than firedrill reads".to_owned());
+            }
+            let line = String::from_utf8_lossy(&line);
+            match line.trim_end_matches('\n') {
+                END => return Ok(lines),
+                "" => {}
+                line => lines.push(line.to_owned()),
+            }
+        }
+    }
+
+    /// Why the client has ended.
+    fn last_words(&mut self) -> String {
+        self.stdin = None;
+        let _ = self.child.wait();
+        let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        let said: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).take(4).collect();
+        let said = if said.is_empty() { "it ended without a word".to_owned() } else { said.join("; ") };
+        format!("{}: {}", self.name, redact_urls(&said))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The command that makes the dump, while it runs.
+pub(super) struct Dumping {
+    shown: String,
+    child: Option<Child>,
+}
+
+impl Dumping {
+    /// Starts it; `fill` replaces what stands for something in its words. It shares our streams.
+    pub(super) fn start(command: &[String], fill: impl Fn(&str) -> String) -> Result<Self> {
+        let mut words = command.iter().map(|word| fill(word));
+        let program = words.next().unwrap_or_default();
+        // Arguments may hold what is nobody's business.
+        let fail = || Error::new(ErrorKind::Usage, format!("start {program}"));
+        let child = Command::new(&program).args(words).spawn().map_err(|error| fail().from_source(&error))?;
+        Ok(Self { shown: program, child: Some(child) })
+    }
+
+    /// Ends with an error when the command has failed already.
+    pub(super) fn check(&mut self) -> Result<()> {
+        let Some(child) = &mut self.child else { return Ok(()) };
+        match child.try_wait() {
+            Ok(Some(status)) if !status.success() => {
+                self.child = None;
+                Err(self.failed(&status.to_string()))
+            }
+            Ok(Some(_)) => {
+                self.child = None;
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(self.failed(&error.to_string())),
+        }
+    }
+
+    /// Whether it has ended.
+    pub(super) fn is_over(&self) -> bool {
+        self.child.is_none()
+    }
+
+    /// Waits for its end.
+    pub(super) fn finish(mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        match child.wait() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.failed(&status.to_string())),
+            Err(error) => Err(self.failed(&error.to_string())),
+        }
+    }
+
+    fn failed(&self, how: &str) -> Error {
+        Error::new(ErrorKind::Unavailable, "record digests")
+            .because(format!("the command that makes the dump failed: {}: {how}", self.shown))
+    }
+}
+
+impl Drop for Dumping {
+    fn drop(&mut self) {
+        // Without its snapshot a dump is worth nothing.
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

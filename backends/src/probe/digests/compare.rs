@@ -1,0 +1,289 @@
+//! What the probes that load dumps call: a loaded database against the digests that lie beside its dump.
+//!
+//! ```text
+//! let mut comparison = Comparison::of(subject, Engine::Postgres);
+//! // for each database that was loaded, over a connection to it:
+//! comparison.postgres(&loaded, &mut |sql| ask(sql), &mut examination);
+//! // at the end:
+//! comparison.close(&mut examination);
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use firedrill_core::digests::{Database, Etcd, Sequence, Table};
+use firedrill_core::finding::{Examination, Finding};
+use firedrill_core::manifest::display_path;
+use firedrill_core::subject::Subject;
+
+use super::expected::{self, Expected, Found, promise};
+use super::tables::{Rules, compare_keys};
+use crate::digests::{Ask, mariadb, postgres};
+use crate::probe::engine::dumps::{DumpKind, Dumps};
+use crate::probe::names::{last, parent};
+
+/// An engine that dumps are loaded into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Engine {
+    Postgres,
+    Mariadb,
+    Etcd,
+}
+
+impl Engine {
+    fn kinds(self) -> &'static [DumpKind] {
+        match self {
+            Self::Postgres => {
+                &[DumpKind::PostgresPlain, DumpKind::PostgresCluster, DumpKind::PostgresArchive]
+            }
+            Self::Mariadb => &[DumpKind::MysqlSql, DumpKind::Xbstream],
+            Self::Etcd => &[DumpKind::EtcdSnapshot],
+        }
+    }
+
+    fn databases(self, expected: &Expected) -> Option<&BTreeMap<String, Database>> {
+        match self {
+            Self::Postgres => Some(&expected.digests.postgres),
+            Self::Mariadb => Some(&expected.digests.mariadb),
+            Self::Etcd => None,
+        }
+    }
+
+    fn names(self, expected: &Expected) -> Vec<String> {
+        match self.databases(expected) {
+            Some(databases) => databases.keys().cloned().collect(),
+            None => expected.digests.etcd.keys().cloned().collect(),
+        }
+    }
+}
+
+/// A database that was loaded from a dump, or a snapshot of etcd that was restored.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loaded<'a> {
+    /// The path of the dump in the snapshot.
+    pub(crate) dump: &'a [u8],
+    /// The dump, and the database in it where it has several, for people.
+    pub(crate) location: &'a str,
+    /// What the engine calls the database.
+    pub(crate) database: &'a str,
+    /// Whether the dump named it. Otherwise the name is ours, and the one that it had is found by the dump's.
+    pub(crate) named: bool,
+}
+
+/// Compares what an engine has loaded in one examination.
+#[derive(Debug)]
+pub(crate) struct Comparison {
+    engine: Engine,
+    expected: Vec<Expected>,
+    /// The dumps that are loaded, of which digests can be.
+    dumps: Vec<Vec<u8>>,
+    /// File of digests and database.
+    compared: BTreeSet<(usize, String)>,
+    /// Something was loaded.
+    used: bool,
+    trouble: Option<String>,
+}
+
+impl Comparison {
+    /// Looks for files of digests. What is wrong with them, the probe `digests` tells.
+    pub(crate) fn of(subject: &Subject, engine: Engine) -> Self {
+        let (found, trouble) = match expected::find(subject) {
+            Ok(found) => (found, None),
+            Err(why) => (Vec::new(), Some(why)),
+        };
+        let good = found.into_iter().filter_map(|found| match found {
+            Found::Good(expected) => Some(*expected),
+            Found::Broken { .. } | Found::Forged { .. } => None,
+        });
+        let expected: Vec<_> = good.filter(|expected| !engine.names(expected).is_empty()).collect();
+        let dumps = match expected.is_empty() {
+            true => Vec::new(),
+            false => Dumps::of(subject, engine.kinds()).chosen.into_iter().map(|dump| dump.path).collect(),
+        };
+        Self { engine, expected, dumps, compared: BTreeSet::new(), used: false, trouble }
+    }
+
+    /// Compares a database of PostgreSQL. `ask` is a connection to it as a superuser, outside of any transaction.
+    pub(crate) fn postgres(&mut self, loaded: &Loaded<'_>, ask: &mut Ask<'_>, examination: &mut Examination) {
+        self.each(loaded, examination, |promised, examination, rules| {
+            let seen = postgres::begin(ask).and_then(|()| {
+                let listing = postgres::list(ask, &|table| promised.leaves_out(table))?;
+                postgres::measure(ask, &listing, &mut || Ok(()))
+            });
+            // A failed transaction has to end, too, before anybody else uses the connection.
+            let ended = postgres::end(ask);
+            let seen = seen.and_then(|seen| ended.map(|()| seen))?;
+            let same_version = major(&seen.server, 1) == major(&promised.server, 1);
+            let rules = Rules { same_version, ..rules };
+            rules.compare(&promised.tables, &seen.tables, &|table| promised.leaves_out(table), examination);
+            views(&rules, &promised.materialized_views, &seen.materialized_views, examination);
+            if rules.exact {
+                sequences(&rules, &promised.sequences, &seen.sequences, examination);
+            }
+            let objects = |of: &Database| -> BTreeMap<String, Table> {
+                of.large_objects.iter().map(|table| ("large objects".to_owned(), table.clone())).collect()
+            };
+            rules.compare(&objects(promised), &objects(&seen), &|_| false, examination);
+            Ok(())
+        });
+    }
+
+    /// Compares a database of MariaDB. `ask` is a connection whose settings may change.
+    pub(crate) fn mariadb(&mut self, loaded: &Loaded<'_>, ask: &mut Ask<'_>, examination: &mut Examination) {
+        self.each(loaded, examination, |promised, examination, rules| {
+            mariadb::prepare(ask)?;
+            let listing = mariadb::list(ask, loaded.database, &|table| promised.leaves_out(table))?;
+            let seen = mariadb::measure(ask, &listing, &mut || Ok(()))?;
+            let rules = Rules { same_version: major(&seen.server, 2) == major(&promised.server, 2), ..rules };
+            rules.compare(&promised.tables, &seen.tables, &|table| promised.leaves_out(table), examination);
+            Ok(())
+        });
+    }
+
+    /// Compares the live keys of a restored etcd.
+    pub(crate) fn etcd(&mut self, loaded: &Loaded<'_>, seen: &Etcd, examination: &mut Examination) {
+        self.used = true;
+        for (number, expected) in self.expected.iter().enumerate() {
+            for (path, promised) in &expected.digests.etcd {
+                if expected.place(path).0 == loaded.dump {
+                    self.compared.insert((number, path.clone()));
+                    compare_keys(loaded.location, &expected.location, promised, seen, examination);
+                }
+            }
+        }
+    }
+
+    /// Tells which databases that digests name were not compared.
+    pub(crate) fn close(self, examination: &mut Examination) {
+        if let Some(why) = &self.trouble {
+            examination.interrupt(format!("files of digests could not be read: {why}"));
+        }
+        for (number, expected) in self.expected.iter().enumerate() {
+            for name in self.engine.names(expected) {
+                if self.compared.contains(&(number, name.clone())) {
+                    continue;
+                }
+                let about = match self.engine {
+                    Engine::Etcd => self.dumps.contains(&expected.place(&name).0),
+                    _ => self.dumps.iter().any(|dump| expected.is_about(dump)),
+                };
+                let shown = display_path(name.as_bytes());
+                let what = format!("{}: its digests of {shown} were not compared", expected.location);
+                if self.used && about {
+                    examination
+                        .interrupt(format!("{what}: no such database was loaded from the dumps beside it"));
+                } else {
+                    examination.not_verified.push(format!("{what}: no dump beside it was loaded"));
+                }
+            }
+        }
+    }
+
+    /// Does `compare` for every expectation of a loaded database.
+    fn each(
+        &mut self,
+        loaded: &Loaded<'_>,
+        examination: &mut Examination,
+        mut compare: impl FnMut(&Database, &mut Examination, Rules<'_>) -> Result<(), String>,
+    ) {
+        self.used = true;
+        let chosen: Vec<_> = (0..self.expected.len())
+            .filter_map(|number| Some((number, self.name_in(self.expected.get(number)?, loaded)?)))
+            .collect();
+        for (number, name) in chosen {
+            let Some(expected) = self.expected.get(number) else { continue };
+            let Some(promised) = self.engine.databases(expected).and_then(|all| all.get(&name)) else {
+                continue;
+            };
+            self.compared.insert((number, name));
+            let rules = Rules {
+                at: loaded.location,
+                of: &expected.location,
+                exact: promised.exact,
+                same_version: true,
+            };
+            if !promised.exact {
+                examination.notes.push(format!(
+                    "{}: {} is not of the moment of the dump, so only the names of tables count",
+                    loaded.location, expected.location
+                ));
+            }
+            if let Err(why) = compare(promised, examination, rules) {
+                examination
+                    .interrupt(format!("{}: failed to compare it with digests: {why}", loaded.location));
+            }
+        }
+    }
+
+    /// What a file of digests calls a database that was loaded, if it tells of it.
+    fn name_in(&self, expected: &Expected, loaded: &Loaded<'_>) -> Option<String> {
+        let databases = self.engine.databases(expected)?;
+        if !expected.is_about(loaded.dump) {
+            return None;
+        }
+        if loaded.named {
+            return databases.contains_key(loaded.database).then(|| loaded.database.to_owned());
+        }
+        let only = databases.keys().next().filter(|_| databases.len() == 1).cloned();
+        if expected.is_named() {
+            return only;
+        }
+        let dump = String::from_utf8_lossy(last(loaded.dump)).into_owned();
+        let starts = |name: &&String| {
+            dump.strip_prefix(name.as_str())
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        let longest = databases.keys().filter(starts).max_by_key(|name| name.len()).cloned();
+        let beside = self.dumps.iter().filter(|dump| parent(dump) == parent(loaded.dump)).count();
+        longest.or(only.filter(|_| beside == 1))
+    }
+}
+
+/// The first numbers of a version.
+fn major(version: &str, parts: usize) -> Vec<&str> {
+    version.split(|c: char| !c.is_ascii_digit()).take(parts).collect()
+}
+
+/// A restore computes materialized views anew, and their originals may have been out of date.
+fn views(
+    rules: &Rules<'_>,
+    expected: &BTreeMap<String, Table>,
+    seen: &BTreeMap<String, Table>,
+    examination: &mut Examination,
+) {
+    for (name, promised) in expected {
+        let at = format!("{}: {}", rules.at, display_path(name.as_bytes()));
+        match seen.get(name) {
+            Some(there) if (there.rows, there.digest) == (promised.rows, promised.digest) => examination.checked += 1,
+            Some(_) => examination.not_verified.push(format!(
+                "{at}: the rows of this materialized view: they are others than in the original, which may have been \
+                 out of date"
+            )),
+            None if rules.exact => {
+                let promise = promise(&format!("{} rows", promised.rows), rules.of);
+                examination.find(Finding::damage("digests.table", at, promise, "no filled materialized view"));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Sequences do not belong to snapshots: one that has moved on is as good as the original.
+fn sequences(
+    rules: &Rules<'_>,
+    expected: &BTreeMap<String, Sequence>,
+    seen: &BTreeMap<String, Sequence>,
+    examination: &mut Examination,
+) {
+    for (name, promised) in expected {
+        let at = format!("{}: {}", rules.at, display_path(name.as_bytes()));
+        let expected = promise(&format!("a sequence at {}", promised.last), rules.of);
+        match seen.get(name) {
+            Some(there) if promised.is_ahead_of(there) => {
+                let seen = format!("{}: it gives out numbers again", there.last);
+                examination.find(Finding::damage("digests.sequence", at, expected, seen));
+            }
+            Some(_) => examination.checked += 1,
+            None => examination.find(Finding::damage("digests.sequence", at, expected, "no such sequence")),
+        }
+    }
+}
