@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Judge(RunArgs),
     /// Write the reports of an old run again.
     Report(ReportArgs),
+    /// Record what the data is at the moment of the backup; restore tests compare with it without tolerance.
+    Digest(DigestArgs),
     /// Accept what an anomaly showed ("yes, we deleted that"); the next drill is compared with it.
     Accept(AcceptArgs),
     /// List or drop what verified drills left behind.
@@ -263,6 +265,96 @@ pub(crate) struct BaselinesArgs {
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DigestArgs {
+    #[command(subcommand)]
+    pub(crate) command: DigestCommand,
+}
+
+/// Where digests go.
+#[derive(Args, Debug)]
+pub(crate) struct DigestOutput {
+    /// Write the digests here; the name has to end with .firedrill-digests.json [default: a file of that name in the
+    /// folder, beside the file, or here].
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Sign with the canary key in this file [default: the key that RESTIC_PASSWORD, RESTIC_PASSWORD_FILE or
+    /// RESTIC_PASSWORD_COMMAND gives].
+    #[arg(long, value_name = "FILE", env = "FIREDRILL_CANARY_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DigestCommand {
+    /// Trees of files: names and content of every folder.
+    Files {
+        /// Folders, or single files.
+        #[arg(value_name = "PATH", required = true)]
+        paths: Vec<PathBuf>,
+        /// Leave out names, or paths below PATH, that fit this pattern with *; may be repeated.
+        #[arg(long, value_name = "PATTERN")]
+        exclude: Vec<String>,
+        #[command(flatten)]
+        output: DigestOutput,
+    },
+    /// Every table of SQLite files, which nobody may write to before they are backed up.
+    Sqlite {
+        /// The files.
+        #[arg(value_name = "FILE", required = true)]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        output: DigestOutput,
+    },
+    /// Every table of a database of PostgreSQL, in the same snapshot as pg_dump. Where the server is, PGHOST, PGPORT,
+    /// PGUSER, PGPASSFILE and their like say.
+    Postgres {
+        /// The database [env: PGDATABASE].
+        #[arg(short, long, value_name = "NAME")]
+        dbname: Option<String>,
+        /// Leave out tables (schema.table) that fit this pattern with *, as the dump does; may be repeated.
+        #[arg(long, value_name = "PATTERN")]
+        exclude_table: Vec<String>,
+        /// Nothing writes between this and the dump.
+        #[arg(long)]
+        quiet: bool,
+        #[command(flatten)]
+        output: DigestOutput,
+        /// The command that makes the dump, with {snapshot} in it:
+        /// pg_dump --snapshot={snapshot} -f shop.sql shop
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Every table of databases of MariaDB, at the moment of the dump. Where the server is, ~/.my.cnf, MYSQL_HOST,
+    /// MYSQL_PWD and their like say.
+    Mariadb {
+        /// Only this database; may be repeated.
+        #[arg(short, long, value_name = "NAME")]
+        database: Vec<String>,
+        /// Options of the client, read after its usual files.
+        #[arg(long, value_name = "FILE")]
+        defaults_extra_file: Option<PathBuf>,
+        /// Leave out tables (table or database.table) that fit this pattern with *, as the dump does; may be repeated.
+        #[arg(long, value_name = "PATTERN")]
+        exclude_table: Vec<String>,
+        /// Nothing writes between this and the dump.
+        #[arg(long)]
+        quiet: bool,
+        #[command(flatten)]
+        output: DigestOutput,
+        /// The command that makes the dump: mariadb-dump --single-transaction --result-file=shop.sql shop
+        #[arg(last = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Live keys in a snapshot of etcd, from the file itself.
+    Etcd {
+        /// The snapshot, not packed.
+        #[arg(value_name = "SNAPSHOT")]
+        snapshot: PathBuf,
+        #[command(flatten)]
+        output: DigestOutput,
+    },
 }
 
 #[derive(Args, Debug)]

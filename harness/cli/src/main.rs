@@ -4,6 +4,7 @@
 mod args;
 mod config;
 mod copies;
+mod digest;
 mod memory;
 mod restore_test;
 mod sinks;
@@ -45,6 +46,7 @@ fn run(command: Command) -> Exit {
         Command::RestoreTest(args) => restore_test::restore_test(*args),
         Command::Judge(args) => verdicts::judge(&args),
         Command::Report(args) => verdicts::report(&args),
+        Command::Digest(args) => digest::digest(args),
         Command::Accept(args) => memory::accept(&args),
         Command::Baselines(args) => memory::baselines(&args),
         Command::Sweep(args) => sweep::sweep(&args),
