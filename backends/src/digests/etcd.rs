@@ -17,35 +17,26 @@ const PREFIXES_MAX: usize = 10_000;
 /// What keys beyond [`PREFIXES_MAX`] are counted as.
 const OTHER: &str = "*";
 
-/// Adds live keys up by prefix. A restored engine can fill it as well as a file.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Summary {
-    revision: u64,
-    prefixes: BTreeMap<String, (Sum, u64)>,
-}
+/// Live keys, added up by prefix.
+#[derive(Default)]
+struct Summary(BTreeMap<String, (Sum, u64)>);
 
 impl Summary {
-    /// Adds a live key with the revision of its last change and the number of its changes.
-    pub(crate) fn add(&mut self, key: &[u8], value: &[u8], revision: u64, version: u64) {
-        self.add_hash(prefix(key), hash(key, value, revision, version), revision);
-    }
-
-    fn add_hash(&mut self, mut prefix: String, hash: [u8; 32], revision: u64) {
-        if self.prefixes.len() >= PREFIXES_MAX && !self.prefixes.contains_key(&prefix) {
+    fn add(&mut self, mut prefix: String, hash: [u8; 32], revision: u64) {
+        if self.0.len() >= PREFIXES_MAX && !self.0.contains_key(&prefix) {
             OTHER.clone_into(&mut prefix);
         }
-        let (sum, newest) = self.prefixes.entry(prefix).or_default();
+        let (sum, newest) = self.0.entry(prefix).or_default();
         sum.add_hash(hash);
         *newest = revision.max(*newest);
-        self.revision = self.revision.max(revision);
     }
 
-    /// The digests, at the revision of the store where that is newer than every live key.
-    pub(crate) fn finish(self, revision: u64) -> Etcd {
-        let prefixes = self.prefixes.into_iter().map(|(prefix, (sum, revision))| {
+    /// The digests of a store at this revision.
+    fn finish(self, revision: u64) -> Etcd {
+        let prefixes = self.0.into_iter().map(|(prefix, (sum, revision))| {
             (prefix, Keys { keys: sum.items(), digest: sum.digest(["key", "value"]), revision })
         });
-        Etcd { revision: revision.max(self.revision), prefixes: prefixes.collect() }
+        Etcd { revision, prefixes: prefixes.collect() }
     }
 }
 
@@ -91,8 +82,11 @@ pub(crate) fn measure(file: &File, proceed: &dyn Fn() -> io::Result<()>) -> Resu
         return Err(Trouble::Broken("it has no bucket called key".to_owned()));
     }
     let mut summary = Summary::default();
-    for (prefix, hash, revision) in live.keys.into_values() {
-        summary.add_hash(prefix, hash, revision);
+    // In a fixed order, so that beyond the limit the same prefixes are told apart.
+    let mut keys: Vec<_> = live.keys.into_values().collect();
+    keys.sort_unstable();
+    for (prefix, hash, revision) in keys {
+        summary.add(prefix, hash, revision);
     }
     Ok(summary.finish(live.newest))
 }

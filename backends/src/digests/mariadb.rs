@@ -9,7 +9,8 @@ use firedrill_core::digests::{Database, Sum};
 
 use super::{Ask, NAMES_MAX, single, too_many};
 
-const SETTINGS: [&str; 3] = ["time_zone = '+00:00'", "sql_mode = ''", "group_concat_max_len = 1048576"];
+/// Settings of the session on which the text of values depends.
+pub(crate) const SETTINGS: &str = "SET SESSION time_zone = '+00:00', sql_mode = '';";
 /// The server's own.
 const SYSTEM: &str = "('mysql', 'sys', 'information_schema', 'performance_schema')";
 
@@ -31,9 +32,11 @@ pub(crate) struct Listing {
     relations: Vec<Relation>,
 }
 
-/// Settings on which the text of values depends.
-pub(crate) fn prepare(ask: &mut Ask<'_>) -> Result<(), String> {
-    SETTINGS.iter().try_for_each(|setting| ask(&format!("SET SESSION {setting}")).map(drop))
+impl Listing {
+    /// Whether the database has no table.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.relations.is_empty()
+    }
 }
 
 /// The databases that are not the server's own.

@@ -32,7 +32,13 @@ pub(crate) fn digest(args: DigestArgs) -> Result<Exit> {
             recorded(&output, usual, |to| record::of_etcd(&snapshot, to, now))
         }
         DigestCommand::Postgres { dbname, exclude_table, quiet, output, command } => {
-            let source = PostgresSource { database: dbname, excluded: exclude_table, quiet, command };
+            let source = PostgresSource {
+                database: dbname,
+                excluded: exclude_table,
+                quiet,
+                command,
+                ..Default::default()
+            };
             if source.command.is_empty() && !quiet {
                 inexact("no command made the dump in the same snapshot");
             }

@@ -95,14 +95,6 @@ impl Sum {
         self.low = self.low.wrapping_add(low);
     }
 
-    /// Takes an item out again that was added before.
-    pub fn remove_hash(&mut self, hash: [u8; 32]) {
-        let (high, low) = halves(hash);
-        self.items = self.items.saturating_sub(1);
-        self.high = self.high.wrapping_sub(high);
-        self.low = self.low.wrapping_sub(low);
-    }
-
     /// How many items there are.
     pub fn items(&self) -> u64 {
         self.items

@@ -15,7 +15,7 @@ const ANSWER_MAX: usize = 256 << 20;
 const STDERR_MAX: u64 = 16 << 10;
 
 /// A running client.
-pub(super) struct Client {
+pub(in crate::digests) struct Client {
     name: String,
     child: Child,
     stdin: Option<ChildStdin>,
@@ -25,7 +25,7 @@ pub(super) struct Client {
 
 impl Client {
     /// Starts the first of `programs` that is there.
-    pub(super) fn start(programs: &[&str], prepare: impl Fn(&mut Command)) -> Result<Self> {
+    pub(in crate::digests) fn start(programs: &[&str], prepare: impl Fn(&mut Command)) -> Result<Self> {
         let mut last = None;
         for name in programs {
             let mut command = Command::new(name);
@@ -64,7 +64,7 @@ impl Client {
     }
 
     /// Asks one statement.
-    pub(super) fn ask(&mut self, sql: &str) -> Result<Vec<String>, String> {
+    pub(in crate::digests) fn ask(&mut self, sql: &str) -> Result<Vec<String>, String> {
         let question = format!("{sql};\nSELECT '{END}';\n");
         let sent = match &mut self.stdin {
             Some(stdin) => stdin.write_all(question.as_bytes()).and_then(|()| stdin.flush()).is_ok(),
@@ -119,12 +119,20 @@ pub(super) struct Dumping {
 
 impl Dumping {
     /// Starts it; `fill` replaces what stands for something in its words. It shares our streams.
-    pub(super) fn start(command: &[String], fill: impl Fn(&str) -> String) -> Result<Self> {
+    pub(super) fn start(
+        command: &[String],
+        environment: &[(String, String)],
+        fill: impl Fn(&str) -> String,
+    ) -> Result<Self> {
         let mut words = command.iter().map(|word| fill(word));
         let program = words.next().unwrap_or_default();
         // Arguments may hold what is nobody's business.
         let fail = || Error::new(ErrorKind::Usage, format!("start {program}"));
-        let child = Command::new(&program).args(words).spawn().map_err(|error| fail().from_source(&error))?;
+        let child = Command::new(&program)
+            .args(words)
+            .envs(environment.iter().cloned())
+            .spawn()
+            .map_err(|error| fail().from_source(&error))?;
         Ok(Self { shown: program, child: Some(child) })
     }
 

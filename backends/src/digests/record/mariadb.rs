@@ -48,7 +48,7 @@ impl MariadbSource {
     pub fn record(&self, output: &Output, now: Timestamp) -> Result<(Digests, Option<String>)> {
         let mut client = self.client()?;
         let mut ask = |sql: &str| client.ask(sql);
-        mariadb::prepare(&mut ask).map_err(failed)?;
+        ask(mariadb::SETTINGS.trim_end_matches(';')).map_err(failed)?;
         let (mut dumping, inexact) = self.begin(&mut ask, output)?;
         let databases = match self.databases.is_empty() {
             true => mariadb::databases(&mut ask).map_err(failed)?,
@@ -61,6 +61,9 @@ impl MariadbSource {
                 self.excluded.iter().any(|pattern| matches(pattern, table) || matches(pattern, &whole))
             };
             let listing = mariadb::list(&mut ask, &name, &leaves_out).map_err(failed)?;
+            if listing.is_empty() && self.databases.is_empty() {
+                continue;
+            }
             let mut broken = None;
             let mut proceed = || match dumping.as_mut().map_or(Ok(()), Dumping::check) {
                 Ok(()) => Ok(()),
@@ -117,7 +120,7 @@ impl MariadbSource {
             return Ok((None, (!self.quiet).then(|| why.to_owned())));
         }
         output.clear()?;
-        let start = || Dumping::start(&self.command, str::to_owned);
+        let start = || Dumping::start(&self.command, &[], str::to_owned);
         if self.quiet {
             ask(BEGIN).map_err(failed)?;
             return Ok((Some(start()?), None));
@@ -147,7 +150,9 @@ impl MariadbSource {
         match client.ask(others).as_deref() {
             Ok([count]) if count == "1" => {}
             Ok(_) => {
-                return Ok(Some("the account has other connections, so the dump's cannot be told".to_owned()));
+                return Ok(Some(
+                    "the account has other connections, so the dump's cannot be told".to_owned(),
+                ));
             }
             Err(why) => return Ok(Some(why.clone())),
         }
@@ -174,7 +179,9 @@ fn await_dump(ask: &mut Ask<'_>, dumping: &mut Dumping) -> Result<Option<String>
             "1 1" if seen + 1 >= SEEN_MIN => return Ok(None),
             "1 1" => seen += 1,
             _ => {
-                return Ok(Some("the account has other connections, so the dump's cannot be told".to_owned()));
+                return Ok(Some(
+                    "the account has other connections, so the dump's cannot be told".to_owned(),
+                ));
             }
         }
         dumping.check()?;

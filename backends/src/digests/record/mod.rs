@@ -3,7 +3,7 @@
 //! Nothing here ever sees a password: databases are asked through their own clients (`psql`, `mariadb`), which take
 //! their connection from the environment and from their own files.
 
-mod client;
+pub(super) mod client;
 mod mariadb;
 mod postgres;
 

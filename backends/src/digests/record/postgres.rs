@@ -21,6 +21,8 @@ pub struct PostgresSource {
     pub excluded: Vec<String>,
     /// Nothing writes between this and the dump.
     pub quiet: bool,
+    /// Variables on top of our environment.
+    pub environment: Vec<(String, String)>,
     /// The command that makes the dump; `{snapshot}` in it becomes the name of the snapshot.
     pub command: Vec<String>,
 }
@@ -32,6 +34,7 @@ impl PostgresSource {
         let mut client = Client::start(&["psql"], |command| {
             command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]);
             command.env("PGCLIENTENCODING", "UTF8").env("PGAPPNAME", "firedrill digest");
+            command.envs(self.environment.iter().cloned());
             if let Some(database) = &self.database {
                 command.env("PGDATABASE", database);
             }
@@ -48,7 +51,8 @@ impl PostgresSource {
             true => None,
             false => {
                 output.clear()?;
-                Some(Dumping::start(&self.command, |word| word.replace(SNAPSHOT, &snapshot))?)
+                let fill = |word: &str| word.replace(SNAPSHOT, &snapshot);
+                Some(Dumping::start(&self.command, &self.environment, fill)?)
             }
         };
         let mut broken = None;

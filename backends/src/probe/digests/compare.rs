@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firedrill_core::digests::{Database, Etcd, Sequence, Table};
+use firedrill_core::digests::{Database, Sequence, Table};
 use firedrill_core::finding::{Examination, Finding};
 use firedrill_core::manifest::display_path;
 use firedrill_core::subject::Subject;
+use firedrill_core::watch::Watch;
 
 use super::expected::{self, Expected, Found, promise};
-use super::tables::{Rules, compare_keys};
+use super::tables::Rules;
 use crate::digests::{Ask, mariadb, postgres};
 use crate::probe::engine::dumps::{DumpKind, Dumps};
 use crate::probe::names::{last, parent};
@@ -26,7 +27,6 @@ use crate::probe::names::{last, parent};
 pub(crate) enum Engine {
     Postgres,
     Mariadb,
-    Etcd,
 }
 
 impl Engine {
@@ -36,27 +36,18 @@ impl Engine {
                 &[DumpKind::PostgresPlain, DumpKind::PostgresCluster, DumpKind::PostgresArchive]
             }
             Self::Mariadb => &[DumpKind::MysqlSql, DumpKind::Xbstream],
-            Self::Etcd => &[DumpKind::EtcdSnapshot],
         }
     }
 
-    fn databases(self, expected: &Expected) -> Option<&BTreeMap<String, Database>> {
+    fn databases(self, expected: &Expected) -> &BTreeMap<String, Database> {
         match self {
-            Self::Postgres => Some(&expected.digests.postgres),
-            Self::Mariadb => Some(&expected.digests.mariadb),
-            Self::Etcd => None,
-        }
-    }
-
-    fn names(self, expected: &Expected) -> Vec<String> {
-        match self.databases(expected) {
-            Some(databases) => databases.keys().cloned().collect(),
-            None => expected.digests.etcd.keys().cloned().collect(),
+            Self::Postgres => &expected.digests.postgres,
+            Self::Mariadb => &expected.digests.mariadb,
         }
     }
 }
 
-/// A database that was loaded from a dump, or a snapshot of etcd that was restored.
+/// A database that was loaded from a dump.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Loaded<'a> {
     /// The path of the dump in the snapshot.
@@ -81,6 +72,7 @@ pub(crate) struct Comparison {
     /// Something was loaded.
     used: bool,
     trouble: Option<String>,
+    watch: Watch,
 }
 
 impl Comparison {
@@ -94,20 +86,30 @@ impl Comparison {
             Found::Good(expected) => Some(*expected),
             Found::Broken { .. } | Found::Forged { .. } => None,
         });
-        let expected: Vec<_> = good.filter(|expected| !engine.names(expected).is_empty()).collect();
+        let expected: Vec<_> = good.filter(|expected| !engine.databases(expected).is_empty()).collect();
         let dumps = match expected.is_empty() {
             true => Vec::new(),
             false => Dumps::of(subject, engine.kinds()).chosen.into_iter().map(|dump| dump.path).collect(),
         };
-        Self { engine, expected, dumps, compared: BTreeSet::new(), used: false, trouble }
+        Self {
+            engine,
+            expected,
+            dumps,
+            compared: BTreeSet::new(),
+            used: false,
+            trouble,
+            watch: subject.watch.clone(),
+        }
     }
 
     /// Compares a database of PostgreSQL. `ask` is a connection to it as a superuser, outside of any transaction.
     pub(crate) fn postgres(&mut self, loaded: &Loaded<'_>, ask: &mut Ask<'_>, examination: &mut Examination) {
+        let watch = self.watch.clone();
+        let mut proceed = || watch.check().map_err(|error| error.chain());
         self.each(loaded, examination, |promised, examination, rules| {
             let seen = postgres::begin(ask).and_then(|()| {
                 let listing = postgres::list(ask, &|table| promised.leaves_out(table))?;
-                postgres::measure(ask, &listing, &mut || Ok(()))
+                postgres::measure(ask, &listing, &mut proceed)
             });
             // A failed transaction has to end, too, before anybody else uses the connection.
             let ended = postgres::end(ask);
@@ -127,29 +129,18 @@ impl Comparison {
         });
     }
 
-    /// Compares a database of MariaDB. `ask` is a connection whose settings may change.
+    /// Compares a database of MariaDB. `ask` need not keep its settings from one question to the next.
     pub(crate) fn mariadb(&mut self, loaded: &Loaded<'_>, ask: &mut Ask<'_>, examination: &mut Examination) {
+        let watch = self.watch.clone();
+        let mut proceed = || watch.check().map_err(|error| error.chain());
+        let mut ask = |sql: &str| ask(&format!("{} {sql}", mariadb::SETTINGS));
         self.each(loaded, examination, |promised, examination, rules| {
-            mariadb::prepare(ask)?;
-            let listing = mariadb::list(ask, loaded.database, &|table| promised.leaves_out(table))?;
-            let seen = mariadb::measure(ask, &listing, &mut || Ok(()))?;
+            let listing = mariadb::list(&mut ask, loaded.database, &|table| promised.leaves_out(table))?;
+            let seen = mariadb::measure(&mut ask, &listing, &mut proceed)?;
             let rules = Rules { same_version: major(&seen.server, 2) == major(&promised.server, 2), ..rules };
             rules.compare(&promised.tables, &seen.tables, &|table| promised.leaves_out(table), examination);
             Ok(())
         });
-    }
-
-    /// Compares the live keys of a restored etcd.
-    pub(crate) fn etcd(&mut self, loaded: &Loaded<'_>, seen: &Etcd, examination: &mut Examination) {
-        self.used = true;
-        for (number, expected) in self.expected.iter().enumerate() {
-            for (path, promised) in &expected.digests.etcd {
-                if expected.place(path).0 == loaded.dump {
-                    self.compared.insert((number, path.clone()));
-                    compare_keys(loaded.location, &expected.location, promised, seen, examination);
-                }
-            }
-        }
     }
 
     /// Tells which databases that digests name were not compared.
@@ -158,14 +149,11 @@ impl Comparison {
             examination.interrupt(format!("files of digests could not be read: {why}"));
         }
         for (number, expected) in self.expected.iter().enumerate() {
-            for name in self.engine.names(expected) {
+            for name in self.engine.databases(expected).keys() {
                 if self.compared.contains(&(number, name.clone())) {
                     continue;
                 }
-                let about = match self.engine {
-                    Engine::Etcd => self.dumps.contains(&expected.place(&name).0),
-                    _ => self.dumps.iter().any(|dump| expected.is_about(dump)),
-                };
+                let about = self.dumps.iter().any(|dump| expected.is_about(dump));
                 let shown = display_path(name.as_bytes());
                 let what = format!("{}: its digests of {shown} were not compared", expected.location);
                 if self.used && about {
@@ -191,7 +179,7 @@ impl Comparison {
             .collect();
         for (number, name) in chosen {
             let Some(expected) = self.expected.get(number) else { continue };
-            let Some(promised) = self.engine.databases(expected).and_then(|all| all.get(&name)) else {
+            let Some(promised) = self.engine.databases(expected).get(&name) else {
                 continue;
             };
             self.compared.insert((number, name));
@@ -216,7 +204,7 @@ impl Comparison {
 
     /// What a file of digests calls a database that was loaded, if it tells of it.
     fn name_in(&self, expected: &Expected, loaded: &Loaded<'_>) -> Option<String> {
-        let databases = self.engine.databases(expected)?;
+        let databases = self.engine.databases(expected);
         if !expected.is_about(loaded.dump) {
             return None;
         }

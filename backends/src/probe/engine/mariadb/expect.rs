@@ -10,6 +10,7 @@ use jiff::Timestamp;
 
 use super::check::{Table, is_system};
 use super::server::{Row, Server, Trouble, quoted};
+use crate::probe::digests::compare::{Comparison, Engine, Loaded};
 use crate::probe::engine::session::Session;
 
 /// A table of this name holds canaries.
@@ -30,6 +31,8 @@ pub(super) struct Wishes {
     unknown: Vec<bool>,
     /// Per expectation and role: whether the account was found.
     roles: Vec<BTreeSet<String>>,
+    /// What the pipeline recorded at the time of the backup.
+    recorded: Comparison,
 }
 
 /// What a running server holds.
@@ -49,6 +52,7 @@ impl Wishes {
             met: vec![false; wanted.len()],
             unknown: vec![false; wanted.len()],
             roles: wanted.iter().map(|_| BTreeSet::new()).collect(),
+            recorded: Comparison::of(subject, Engine::Mariadb),
         }
     }
 
@@ -94,9 +98,19 @@ impl Wishes {
         Ok(())
     }
 
+    /// Compares a database with what was recorded of it. The one that a dump does not name has a name of ours.
+    pub(super) fn compare(&mut self, session: &mut Session<'_>, server: &Server<'_>, loaded: &Loaded<'_>) {
+        let mut ask = |sql: &str| {
+            let rows = server.ask(sql).map_err(|trouble| trouble.describe())?;
+            Ok(rows.into_iter().filter_map(|row| row.into_iter().next()).collect())
+        };
+        self.recorded.mariadb(loaded, &mut ask, &mut session.examination);
+    }
+
     /// Files what was never found.
     pub(super) fn close(self, session: &mut Session<'_>) {
         let subject = session.subject;
+        self.recorded.close(&mut session.examination);
         for (number, wish) in subject.drill.expectations.mariadb.iter().enumerate() {
             if self.unknown.get(number).copied().unwrap_or(false) {
                 continue;

@@ -43,8 +43,11 @@ use std::time::Instant;
 use firedrill_core::cell::{Kit, Version};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Class, Examination, Finding};
+use firedrill_core::manifest::display_path;
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
+
+use crate::probe::digests::compare;
 
 use super::dumps::{Dump, DumpKind, Dumps};
 use super::session::{Session, demanded, offered};
@@ -272,6 +275,7 @@ fn verify(
     mut tables: Vec<Table>,
 ) -> Result<(), Trouble> {
     let at = held.location;
+    let nameless = tables.iter().any(|table| table.database == load::NOWHERE);
     // Those of the server itself say nothing about a dump that does not bring them along.
     if held.script.is_some() {
         tables.retain(|table| !check::is_system(&table.database) && table.database != load::NOWHERE);
@@ -320,7 +324,16 @@ fn verify(
         accounts: &accounts,
     };
     expect::canaries(session, &asked)?;
-    wishes.ask(session, &asked)
+    wishes.ask(session, &asked)?;
+    let unnamed = nameless.then_some(load::NOWHERE);
+    for database in databases.iter().map(String::as_str).chain(unnamed) {
+        let named = database != load::NOWHERE;
+        let location =
+            if named { format!("{at}: {}", display_path(database.as_bytes())) } else { at.to_owned() };
+        let loaded = compare::Loaded { dump: held.path, location: &location, database, named };
+        wishes.compare(session, server, &loaded);
+    }
+    Ok(())
 }
 
 /// Files what is wrong with one table.

@@ -1,0 +1,112 @@
+//! Servers that live as long as a test, in a folder of their own, without any port.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// Whom servers run as where we are root, which PostgreSQL refuses.
+const NOBODY: u32 = 65_534;
+
+/// A running server.
+pub(super) struct Server {
+    child: Child,
+    pub(super) folder: tempfile::TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::QUIT);
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Starts a server after `prepare` has made its data, both in an empty folder that it may use.
+    pub(super) fn start(
+        prepare: impl FnOnce(&Path) -> Command,
+        serve: impl FnOnce(&Path) -> Command,
+        is_ready: impl Fn(&Path) -> bool,
+    ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let is_root = std::fs::metadata(folder.path()).unwrap().uid() == 0;
+        if is_root {
+            chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let demoted = |mut command: Command| {
+            if is_root {
+                command.uid(NOBODY).gid(NOBODY);
+            }
+            command.current_dir(folder.path()).stdin(Stdio::null());
+            command
+        };
+        succeed(&mut demoted(prepare(folder.path())));
+        let mut command = demoted(serve(folder.path()));
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let server = Self { child, folder };
+        let start = Instant::now();
+        while !is_ready(server.folder.path()) {
+            assert!(start.elapsed() < Duration::from_secs(60), "the server did not start");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        server
+    }
+}
+
+/// Runs a command that has to succeed.
+#[track_caller]
+pub(super) fn succeed(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {said}");
+    output
+}
+
+/// Whether programs are installed, in these folders besides the usual ones; says so loudly when they are not.
+pub(super) fn have(programs: &[PathBuf]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there =
+        |program: &&PathBuf| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
+    let missing: Vec<_> = programs.iter().filter(there).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    eprintln!("SKIPPED: {missing:?} are not installed");
+    assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "a test was skipped");
+    false
+}
+
+/// Writes to a database again and again until it is dropped.
+pub(super) struct Writer {
+    stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    thread: Option<std::thread::JoinHandle<u32>>,
+}
+
+impl Writer {
+    pub(super) fn start(mut write: impl FnMut() + Send + 'static) -> Self {
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let asked = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let mut times = 0;
+            while !asked.load(std::sync::atomic::Ordering::Relaxed) {
+                write();
+                times += 1;
+            }
+            times
+        });
+        Self { stop, thread: Some(thread) }
+    }
+
+    /// Ends it; how many times it has written.
+    pub(super) fn end(mut self) -> u32 {
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
