@@ -159,3 +159,21 @@ fn a_page_tree_that_bites_its_tail_ends() {
         assert!(!restored.examine().looks_green());
     }
 }
+
+#[test]
+fn digests_tell_snapshots_apart_by_prefix() {
+    let Some(Snapshots { early, late, .. }) = snapshots() else { return };
+    let measure = |content: &[u8]| {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("snapshot");
+        std::fs::write(&path, content).unwrap();
+        crate::digests::etcd::measure(&std::fs::File::open(path).unwrap(), &|| Ok(()))
+    };
+    let (before, after) = (measure(early).unwrap(), measure(late).unwrap());
+    assert_eq!(before, measure(early).unwrap());
+    assert_eq!(before.prefixes["/registry/pods"].keys, 60);
+    assert!(after.revision > before.revision && after.prefixes != before.prefixes);
+    let mut damaged = early.clone();
+    damaged[20_000] ^= 1;
+    assert!(matches!(measure(&damaged), Err(crate::digests::etcd::Trouble::Broken(_))));
+}

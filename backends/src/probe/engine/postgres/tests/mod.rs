@@ -5,6 +5,7 @@ mod cuts;
 mod folders;
 
 mod healthy;
+mod recorded;
 mod source;
 mod wanted;
 

@@ -79,6 +79,25 @@ impl Source {
         });
     }
 
+    /// What `firedrill digest` would record of a database.
+    #[track_caller]
+    pub(super) fn recorded(&self, database: &str) -> firedrill_core::digests::Digests {
+        use crate::digests::postgres::{begin, list, measure};
+        let _entered = RUNTIME.enter();
+        let settings = [("client_encoding", "UTF8")];
+        let mut client = block_on(self.server.connect(database, &Watch::unlimited(), &settings)).unwrap();
+        let mut ask = |sql: &str| {
+            let answer = block_on(client.ask(sql)).map_err(|failure| failure.to_string())?;
+            Ok(answer.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+        };
+        begin(&mut ask).unwrap();
+        let listing = list(&mut ask, &|_| false).unwrap();
+        let measured = measure(&mut ask, &listing, &mut || Ok(())).unwrap();
+        let mut digests = firedrill_core::digests::Digests::new(jiff::Timestamp::UNIX_EPOCH);
+        digests.postgres.insert(database.to_owned(), measured);
+        digests
+    }
+
     /// Makes a database with something in it, and returns its name.
     #[track_caller]
     pub(super) fn database(&self, sql: &str) -> String {
