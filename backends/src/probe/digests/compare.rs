@@ -16,7 +16,7 @@ use firedrill_core::manifest::display_path;
 use firedrill_core::subject::Subject;
 use firedrill_core::watch::Watch;
 
-use super::expected::{self, Expected, Found, promise};
+use super::expected::{self, Expected, Found, promise, whole};
 use super::tables::Rules;
 use crate::digests::{Ask, mariadb, postgres};
 use crate::probe::engine::dumps::{DumpKind, Dumps};
@@ -215,13 +215,14 @@ impl Comparison {
         if expected.is_named() {
             return only;
         }
-        let dump = String::from_utf8_lossy(last(loaded.dump)).into_owned();
+        let dump = String::from_utf8_lossy(last(whole(loaded.dump))).into_owned();
         let starts = |name: &&String| {
             dump.strip_prefix(name.as_str())
                 .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
         };
         let longest = databases.keys().filter(starts).max_by_key(|name| name.len()).cloned();
-        let beside = self.dumps.iter().filter(|dump| parent(dump) == parent(loaded.dump)).count();
+        let beside =
+            self.dumps.iter().filter(|dump| parent(whole(dump)) == parent(whole(loaded.dump))).count();
         longest.or(only.filter(|_| beside == 1))
     }
 }

@@ -84,6 +84,7 @@ impl Expected {
     /// Whether it lies beside `dump`, and its name, if it says anything, says that it belongs to it.
     pub(super) fn is_about(&self, dump: &[u8]) -> bool {
         let stem = self.stem();
+        let dump = whole(dump);
         let rest = last(dump).strip_prefix(stem);
         parent(&self.path) == parent(dump)
             && (stem.is_empty()
@@ -103,6 +104,11 @@ impl Expected {
     pub(super) fn promise(&self, what: &str) -> String {
         promise(what, &self.location)
     }
+}
+
+/// The dump that a file belongs to: pg_dump makes folders, too.
+pub(super) fn whole(dump: &[u8]) -> &[u8] {
+    if last(dump) == b"toc.dat" { parent(dump) } else { dump }
 }
 
 /// What a good backup would have shown, and who says so.

@@ -1,3 +1,4 @@
+//! Trees, SQLite files and snapshots of etcd against their digests, and files of digests that are none.
 
 use std::path::PathBuf;
 
