@@ -13,6 +13,9 @@ use sha2::{Digest, Sha256};
 use crate::probe::sqlite::rows::{NoRows, TextRow, rows};
 use crate::probe::structure;
 
+/// The MD5 and the SHA-256 of a file, those that were asked for.
+type Digests = (Option<String>, Option<String>);
+
 /// A row and its file do not fit, or one of them is missing.
 const INVARIANT: &str = "group.invariant";
 /// So many examples are shown of one kind.
@@ -182,12 +185,7 @@ impl<'a> Compared<'a> {
     }
 
     /// The digests of a restored file; `None` when there is no such file. `Err` when it cannot be read.
-    fn digests(
-        &self,
-        entry: &Entry,
-        md5: bool,
-        sha256: bool,
-    ) -> Result<Option<(Option<String>, Option<String>)>, String> {
+    fn digests(&self, entry: &Entry, md5: bool, sha256: bool) -> Result<Option<Digests>, String> {
         let failed = |e: std::io::Error| format!("failed to read {}: {e}", entry.display());
         let Some(mut file) = structure::open(&self.subject.root, &entry.path).map_err(failed)? else {
             return Ok(None);

@@ -55,4 +55,7 @@ pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gat
         }
     }
     past::compare(subject, &gathered.rows, &mut session.examination);
+    if let Some(recorded) = gathered.recorded {
+        recorded.close(&mut session.examination);
+    }
 }

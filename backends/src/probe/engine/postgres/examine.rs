@@ -17,6 +17,7 @@ use super::server::{Server, block_on, initialise, kit};
 use super::verify::{self, Counted};
 use super::wire::{Failure, identifier, literal, shown};
 use super::{NAME, amcheck, archive, conclude, folder, past};
+use crate::probe::digests::compare::{self, Comparison, Engine};
 use crate::probe::engine::dumps::DumpKind;
 use crate::probe::engine::session::{Session, demanded, offered};
 
@@ -40,6 +41,8 @@ pub(super) struct Gathered {
     pub(super) incomplete: bool,
     /// Whether something could not be loaded or started, so that nobody knows which roles it brings.
     pub(super) broken: bool,
+    /// What the pipeline recorded at the time of the backup.
+    pub(super) recorded: Option<Comparison>,
 }
 
 impl Gathered {
@@ -53,7 +56,8 @@ impl Gathered {
 pub(super) fn examine(subject: &Subject) -> Examination {
     let mut session = Session::new(subject, NAME, "databases");
     let roster = Roster::of(subject);
-    let mut gathered = Gathered::default();
+    let recorded = Some(Comparison::of(subject, Engine::Postgres));
+    let mut gathered = Gathered { recorded, ..Gathered::default() };
     for reason in &roster.unreadable {
         session.examination.interrupt(reason.clone());
     }
@@ -407,10 +411,31 @@ fn ask_all(
                 && (!unnamed || folder::is_only(database, &names))
         };
         let counted = ask(session, &asked, &meant, gathered)?;
+        if let Some(recorded) = &mut gathered.recorded {
+            let (dump, named) = (&candidate.dump.path, cluster || database != SCRATCH);
+            let held = compare::Loaded { dump, location: &location, database, named };
+            compare_recorded(session, &asked, &held, recorded)?;
+        }
         amcheck::check_dump(session, &asked, &counted);
         session.examination.checked += 1;
     }
     session.spent(Phase::Verify, start.elapsed());
+    Ok(())
+}
+
+/// Compares a database with what was recorded of it at the time of the backup.
+fn compare_recorded(
+    session: &mut Session<'_>,
+    asked: &Asked<'_>,
+    loaded: &compare::Loaded<'_>,
+    recorded: &mut Comparison,
+) -> Result<(), Failure> {
+    let mut client = block_on(asked.server.ask(asked.database, &session.subject.watch))?;
+    let mut ask = |sql: &str| {
+        let answer = block_on(client.ask(sql)).map_err(|failure| failure.to_string())?;
+        Ok(answer.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+    };
+    recorded.postgres(loaded, &mut ask, &mut session.examination);
     Ok(())
 }
 
