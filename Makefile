@@ -37,9 +37,10 @@ deny: ## licences and sources of all dependencies, by cargo-deny (tidy.rs checks
 	cargo deny --locked check bans licenses sources
 
 .PHONY: bench
-bench: ## compare the time of firedrill and of restic for restoring every tag
+bench: ## compare with restic (restoring every tag) and with loading databases by hand (as root)
 	cargo build --locked --release --bin firedrill
 	ci/bench
+	ci/bench-engines
 
 .PHONY: setup
 setup: ## install what the tests need (Debian 12, as root)
