@@ -186,6 +186,20 @@ fn cut_plain_dumps_are_never_green() {
     }
 }
 
+/// The promise that the whole command makes, at a price that many cuts can be had for.
+#[test]
+fn a_dump_that_is_cut_at_any_of_a_thousand_bytes_is_never_green() {
+    let Some(dumps) = dumps() else { return };
+    if !have(&["gzip"]) {
+        return;
+    }
+    let packed = pipe(Command::new("gzip").arg("-c"), &dumps.plain);
+    let whole = dumps.plain.trim_ascii_end().len();
+    cut_everywhere("app.sql", &dumps.plain, 1000, |length| length >= whole);
+    cut_everywhere("app.sql.gz", &packed, 1000, |_| false);
+    cut_everywhere("app.dump", &dumps.custom, 1000, |_| false);
+}
+
 #[test]
 fn custom_archives_are_green_and_say_what_they_hold() {
     let Some(dumps) = dumps() else { return };
