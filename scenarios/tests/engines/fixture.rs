@@ -99,7 +99,7 @@ impl Fixture {
 fn make(root: &Path, now: Timestamp) -> Result<()> {
     let repository = TestRepository::init(&root.join("repository"), &Secret::new(PASSWORD))?;
     let source = root.join("source");
-    let mut keep =
+    let keep =
         |tag: &str, name: &str, content: &[u8]| back_up(&repository, &source, tag, name, content, now);
 
     let postgres = Postgres::start()?;
