@@ -79,12 +79,12 @@ impl Bait {
 
 /// Everything at once, in a function, each attempt with another one behind it.
 fn hidden(bait: &Bait, others: &[PathBuf]) -> Result<String> {
-    let mut attempts = Vec::new();
+    let mut attempts = vec!["PERFORM lo_from_bytea(4711, 'x')".to_owned()];
     for place in others.iter().map(PathBuf::as_path).chain([bait.path()]) {
         let place = place.display();
         attempts.push(format!("COPY (SELECT 1) TO PROGRAM 'touch {place}/program; rm -f {place}/treasure'"));
         attempts.push(format!("COPY (SELECT 1) TO '{place}/copied'"));
-        attempts.push(format!("PERFORM lo_export(lo_from_bytea(0, 'x'), '{place}/exported')"));
+        attempts.push(format!("PERFORM lo_export(4711, '{place}/exported')"));
     }
     for host in bait.hosts()? {
         attempts.push(format!("PERFORM public.dblink_connect('{host}')"));

@@ -99,8 +99,7 @@ impl Fixture {
 fn make(root: &Path, now: Timestamp) -> Result<()> {
     let repository = TestRepository::init(&root.join("repository"), &Secret::new(PASSWORD))?;
     let source = root.join("source");
-    let keep =
-        |tag: &str, name: &str, content: &[u8]| back_up(&repository, &source, tag, name, content, now);
+    let keep = |tag: &str, name: &str, content: &[u8]| back_up(&repository, &source, tag, name, content, now);
 
     let postgres = Postgres::start()?;
     postgres.sql("postgres", "CREATE DATABASE shop")?;

@@ -18,9 +18,13 @@ fn without_a_runtime_only_the_structure_is_verified() {
         let drill = answer.drill(tag).unwrap();
         assert_eq!(drill.verdict, Verdict::Verified, "{}", told(drill));
         assert!(drill.examinations.iter().all(|examination| examination.engine.is_none()), "{}", told(drill));
-        assert!(answer.examination(tag, probe).is_err(), "{}", told(drill));
+        // The probe of etcd reads pages by itself where nobody else does.
+        let engineless = probe == "etcd" || answer.examination(tag, probe).is_err();
+        assert!(engineless, "{}", told(drill));
         let unproven: Vec<_> = drill.examinations.iter().flat_map(|e| &e.not_verified).collect();
-        assert!(unproven.iter().any(|what| what.contains("load")), "{tag} does not say so: {unproven:#?}");
+        let words = ["whether an engine takes", "not prepared or started", "not restored into an etcd"];
+        let says = |what: &&String| words.iter().any(|word| what.contains(word));
+        assert!(unproven.iter().any(|what| says(what)), "{tag} does not say so: {unproven:#?}");
     }
     // Structure is enough for a dump without an end and for a hash that does not fit.
     for tag in ["bad-pg-cut", "bad-etcd-byte"] {

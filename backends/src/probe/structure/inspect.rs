@@ -96,8 +96,11 @@ fn inside(
     input: &mut Input<'_>,
     depth: usize,
 ) -> io::Result<()> {
-    if matches!(content, Content::Is(format) if !Format::CONTAINERS.contains(&format)) {
+    if let Content::Is(format) = content
+        && !Format::CONTAINERS.contains(&format)
+    {
         context.saw_a_dump();
+        context.leave_out(format.not_verified());
     }
     match content {
         Content::Unknown => Ok(()),

@@ -249,6 +249,9 @@ fn an_archive_inside_a_gzip_is_followed() {
     let gzip = |content: &[u8]| pipe(Command::new("gzip").arg("-c"), content);
     let report = Restored::of("app.dump.gz", &gzip(&dumps.custom)).examine();
     assert!(report.must_be_clean().notes().contains("data of 2 tables, 300 rows"), "{}", report.notes());
+    // That nothing was loaded is said of what is inside, too.
+    let unproven: Vec<_> = report.0.iter().flat_map(|examination| &examination.not_verified).collect();
+    assert!(unproven.iter().any(|what| what.contains("whether an engine takes")), "{unproven:?}");
     let cut = gzip(&dumps.custom[..dumps.custom.len() - 9]);
     Restored::of("app.dump.gz", &cut).examine().must_find("pg_archive.truncated");
 }
