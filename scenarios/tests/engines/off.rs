@@ -24,7 +24,7 @@ fn without_a_runtime_only_the_structure_is_verified() {
         let unproven: Vec<_> = drill.examinations.iter().flat_map(|e| &e.not_verified).collect();
         let words = ["whether an engine takes", "not prepared or started", "not restored into an etcd"];
         let says = |what: &&String| words.iter().any(|word| what.contains(word));
-        assert!(unproven.iter().any(|what| says(what)), "{tag} does not say so: {unproven:#?}");
+        assert!(unproven.iter().any(says), "{tag} does not say so: {unproven:#?}");
     }
     // Structure is enough for a dump without an end and for a hash that does not fit.
     for tag in ["bad-pg-cut", "bad-etcd-byte"] {
