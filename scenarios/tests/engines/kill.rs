@@ -10,7 +10,7 @@ use firedrill_core::seed;
 
 use crate::fixture::Fixture;
 use crate::need::{Runtime, runtimes, tools};
-use crate::place::Place;
+use crate::place::{Place, listing};
 
 /// A backup, a program that appears on the way to its verdict, and how many milliseconds after that to wait at most.
 const MOMENTS: [(&str, &str, u64); 8] = [
@@ -40,6 +40,7 @@ fn whenever_it_is_killed_nothing_stays() {
     let fixture = Fixture::shared().unwrap();
     for runtime in runtimes() {
         let place = Place::new(&fixture, "").unwrap();
+        let before = listing(&place.path("repository")).unwrap();
         let (mut lived, mut problems) = (BTreeSet::new(), Vec::new());
         for (round, (tag, program, wait)) in MOMENTS.into_iter().enumerate() {
             let moment = seed::child(11, &format!("{} {round}", runtime.word())) % wait;
@@ -52,6 +53,11 @@ fn whenever_it_is_killed_nothing_stays() {
             }
         }
         assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+        assert_eq!(
+            listing(&place.path("repository")).unwrap(),
+            before,
+            "{runtime:?}: the repository was touched"
+        );
         let container = (runtime == Runtime::Container).then_some(CONTAINER);
         for engine in ["postgres", "mariadbd", "etcd"].into_iter().chain(container) {
             assert!(lived.contains(engine), "{runtime:?}: no {engine} was alive at any kill: {lived:?}");
