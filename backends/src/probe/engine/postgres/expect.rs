@@ -6,8 +6,9 @@ use firedrill_core::finding::{Examination, Finding, RecoveryBasis, RecoveryPoint
 use firedrill_core::subject::Subject;
 use jiff::{SignedDuration, Timestamp};
 
+use super::questions::Questions;
 use super::verify::Table;
-use super::wire::{Client, Failure, identifier, literal, shown};
+use super::wire::{Failure, identifier, literal, shown};
 
 /// The table that canaries are planted in.
 const CANARY_TABLE: &str = "firedrill_canary";
@@ -29,7 +30,7 @@ pub(super) struct Place<'a> {
 pub(super) async fn answer(
     place: &Place<'_>,
     expectation: &DatabaseExpectation,
-    client: &mut Client,
+    client: &mut Questions,
     examination: &mut Examination,
 ) -> Result<(), Failure> {
     // Names mean here what they mean to an application.
@@ -52,7 +53,7 @@ pub(super) async fn answer(
 }
 
 /// The first column of the first row; NULL is `NULL`. The inner error is the server's refusal, in words.
-async fn first_column(client: &mut Client, sql: &str) -> Result<Result<Option<String>, String>, Failure> {
+async fn first_column(client: &mut Questions, sql: &str) -> Result<Result<Option<String>, String>, Failure> {
     match client.ask(sql).await {
         Ok(answer) => {
             let first = answer.rows.into_iter().next().and_then(|row| row.into_iter().next());
@@ -66,7 +67,7 @@ async fn first_column(client: &mut Client, sql: &str) -> Result<Result<Option<St
 async fn tables(
     place: &Place<'_>,
     expectation: &DatabaseExpectation,
-    client: &mut Client,
+    client: &mut Questions,
     examination: &mut Examination,
 ) -> Result<(), Failure> {
     let demanded = expectation.tables.iter().filter(|table| !expectation.rows_min.contains_key(*table));
@@ -108,7 +109,7 @@ async fn tables(
 async fn newest(
     place: &Place<'_>,
     expectation: &DatabaseExpectation,
-    client: &mut Client,
+    client: &mut Questions,
     examination: &mut Examination,
 ) -> Result<(), Failure> {
     let Some(newest) = &expectation.newest else { return Ok(()) };
@@ -171,7 +172,7 @@ fn point(examination: &mut Examination, time: Timestamp, basis: RecoveryBasis) {
 pub(super) async fn canaries(
     place: &Place<'_>,
     tables: &[Table],
-    client: &mut Client,
+    client: &mut Questions,
     examination: &mut Examination,
 ) -> Result<(), Failure> {
     for table in tables.iter().filter(|table| table.name == CANARY_TABLE) {

@@ -82,3 +82,22 @@ pub(super) fn missing_software(statement: &Statement<'_>, error: &ServerError) -
 pub(super) fn is_about_other_servers(error: &ServerError) -> bool {
     ["08", "HV", "28"].iter().any(|class| error.code.starts_with(class)) || error.code == "2F003"
 }
+
+/// Whether an error tells of something behind the statement itself, a function or a trigger, that looked for another
+/// server, a program or a file of the server. What a statement does openly is never executed.
+pub(super) fn has_reached_out(error: &ServerError) -> bool {
+    let from_within = error.context.contains("function ");
+    let of_file = ["file", "directory", "command", "program"].iter().any(|word| error.message.contains(word));
+    from_within
+        && match error.code.as_str() {
+            "08000" | "08001" | "08003" | "08004" | "08006" | "2F003" => true,
+            // A program that failed, or one that could not be started.
+            "38000" | "XX000" => {
+                error.message.starts_with("program ") || error.message.contains("execute command")
+            }
+            "42501" | "58P01" | "58P02" | "58030" | "42809" => {
+                of_file && error.message.starts_with("could not ")
+            }
+            _ => false,
+        }
+}

@@ -3,23 +3,26 @@
 //! Not with psql: that runs programs when a dump says so, ends with success on a dump that was cut, and cannot
 //! tell which role is missing. Here no meta-command is interpreted but the change of the database; what the engine
 //! lacks and a dump of one database cannot bring along (roles, tablespaces, locales) is supplied and told; and rows
-//! are counted as they are taken.
+//! are counted as they are taken. How rows go in is in `rows`, and what goes wrong in `trouble`.
+
+mod rows;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use firedrill_core::finding::Finding;
 use firedrill_core::watch::Watch;
+use rows::Pieces;
 use tokio::sync::mpsc;
 
 use super::crew::{Crew, Work};
-use super::forgive::{database, forgivable, is_about_other_servers, is_about_transactions, missing_software};
+use super::forgive::{database, is_about_transactions};
 use super::server::Server;
-use super::split::{End, Piece, Splitter, Trouble};
-use super::statement::{Statement, Target};
-use super::supply::{Supplied, supply};
-use super::wire::{Client, Failure, ServerError, literal, shown};
-use crate::probe::engine::dumps::is_own_trouble;
+use super::split::{End, Piece, Splitter};
+use super::statement::Statement;
+use super::supply::Supplied;
+use super::wire::{Client, Failure, shown};
 
 /// Pieces that wait between the thread that reads and the server.
 const PIECES: usize = 16;
@@ -160,7 +163,7 @@ enum Mended {
 }
 
 impl Loader<'_> {
-    async fn pieces(&mut self, pieces: &mut mpsc::Receiver<Result<Piece, Trouble>>) -> Result<(), Outcome> {
+    async fn pieces(&mut self, pieces: &mut Pieces) -> Result<(), Outcome> {
         self.connect().await?;
         while let Some(piece) = pieces.recv().await {
             match piece.map_err(|trouble| self.unreadable(trouble))? {
@@ -181,47 +184,6 @@ impl Loader<'_> {
             }
         }
         Err(Outcome::Interrupted("the reader of the dump ended early".to_owned()))
-    }
-
-    fn unreadable(&self, trouble: Trouble) -> Outcome {
-        match trouble {
-            Trouble::Read(error) if is_own_trouble(&error) => {
-                Outcome::Interrupted(format!("failed to read {}: {error}", self.job.location))
-            }
-            Trouble::Read(error) => Outcome::Broken(Finding::damage(
-                "postgres.truncated",
-                self.job.location,
-                "a dump that can be read to its end",
-                format!("{error}, after {} rows", self.loaded.rows),
-            )),
-            Trouble::TooLong(line) => Outcome::Interrupted(format!(
-                "{}: the statement on line {line} is longer than firedrill takes",
-                self.job.location
-            )),
-        }
-    }
-
-    fn end(&self, end: End) -> Result<(), Outcome> {
-        let seen = match end {
-            End::Whole if self.loaded.statements == 0 => {
-                return Err(Outcome::Broken(Finding::damage(
-                    "postgres.empty",
-                    self.job.location,
-                    "a dump of something",
-                    "not a single statement",
-                )));
-            }
-            End::Whole => return Ok(()),
-            End::InStatement(line) => format!("it ends inside the statement that begins on line {line}"),
-            End::InData(line) => format!("it ends inside the data of a table, on line {line}"),
-            End::NoMarker(marker) => format!("it ends without `{marker}`"),
-        };
-        Err(Outcome::Broken(Finding::damage(
-            "postgres.truncated",
-            self.job.location,
-            "a dump that goes on to its end",
-            format!("{seen}, after {} statements and {} rows", self.loaded.statements, self.loaded.rows),
-        )))
     }
 
     async fn connect(&mut self) -> Result<(), Outcome> {
@@ -260,7 +222,8 @@ impl Loader<'_> {
         let (batched, insert, work) = {
             let statement = Statement::new(&text);
             if let Some(what) = statement.reaches_out() {
-                self.reached(line, &what);
+                let finding = self.reach(format!("{what}, on line {line}; it was not executed"));
+                self.reached(finding);
                 return Ok(());
             }
             if statement.alters_rows() {
@@ -436,103 +399,6 @@ impl Loader<'_> {
         Ok(())
     }
 
-    async fn inserted(&mut self, sql: &[u8], tag: &str) -> Result<(), Outcome> {
-        let Some(rows) =
-            tag.strip_prefix("INSERT ").and_then(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok())
-        else {
-            return Ok(());
-        };
-        if let Some(target) = Statement::new(sql).target() {
-            self.count(&target, rows).await?;
-        }
-        Ok(())
-    }
-
-    async fn count(&mut self, target: &Target, rows: u64) -> Result<(), Outcome> {
-        self.loaded.rows += rows;
-        let id = match self.ids.get(&target.sql) {
-            Some(id) => *id,
-            None => {
-                let sql = format!("SELECT {}::pg_catalog.regclass::pg_catalog.oid", literal(&target.sql));
-                let id = match self.client()?.ask(&sql).await {
-                    Ok(answer) => answer.first().and_then(|text| text.parse().ok()),
-                    Err(Failure::Refused(_)) => None,
-                    Err(failure) => return Err(self.lost(0, &failure)),
-                };
-                self.ids.insert(target.sql.clone(), id);
-                id
-            }
-        };
-        let filled = self.filled();
-        if let Some(id) = id
-            && filled.rows.len() < TABLES_MAX
-        {
-            *filled.rows.entry(id).or_default() += rows;
-        }
-        Ok(())
-    }
-
-    // ---- data ----
-
-    async fn copy(
-        &mut self,
-        line: u64,
-        sql: &[u8],
-        pieces: &mut mpsc::Receiver<Result<Piece, Trouble>>,
-    ) -> Result<(), Outcome> {
-        let statement = Statement::new(sql);
-        let mut tries = 0;
-        while let Err(failure) = self.client()?.begin_copy(sql).await {
-            let Failure::Refused(error) = failure else { return Err(self.lost(line, &failure)) };
-            tries += 1;
-            if tries > TRIES || !matches!(self.mend(line, sql, &error).await?, Mended::Again) {
-                return Err(self.refused(line, &statement, &error));
-            }
-        }
-        loop {
-            let piece = match pieces.recv().await {
-                Some(Ok(piece)) => piece,
-                Some(Err(trouble)) => return Err(self.unreadable(trouble)),
-                None => return Err(Outcome::Interrupted("the reader of the dump ended early".to_owned())),
-            };
-            match piece {
-                Piece::Data(block) => {
-                    let client = self.client()?;
-                    if client.is_waiting() {
-                        break;
-                    }
-                    if let Err(failure) = client.copy(&block).await {
-                        return Err(self.copy_failed(line, &statement, failure));
-                    }
-                }
-                Piece::DataEnd => break,
-                Piece::End(end) => {
-                    return self.end(end);
-                }
-                Piece::Statement { .. } | Piece::Meta { .. } => {
-                    return Err(Outcome::Interrupted("data and statements were mixed up".to_owned()));
-                }
-            }
-        }
-        let answer = match self.client()?.end_copy().await {
-            Ok(answer) => answer,
-            Err(failure) => return Err(self.copy_failed(line, &statement, failure)),
-        };
-        self.loaded.statements += 1;
-        let rows = answer.tags.first().and_then(|tag| tag.strip_prefix("COPY ")?.parse().ok()).unwrap_or(0);
-        match statement.target() {
-            Some(target) => self.count(&target, rows).await,
-            None => Ok(()),
-        }
-    }
-
-    fn copy_failed(&self, line: u64, statement: &Statement<'_>, failure: Failure) -> Outcome {
-        match failure {
-            Failure::Refused(error) if error.severity == "ERROR" => self.refused(line, statement, &error),
-            failure => self.lost(line, &failure),
-        }
-    }
-
     // ---- meta-commands ----
 
     async fn meta(&mut self, line: u64, text: &[u8], inside: bool) -> Result<(), Outcome> {
@@ -584,87 +450,5 @@ impl Loader<'_> {
             "SQL, and no command of psql but \\connect and a \\restrict with its \\unrestrict",
             format!("on line {line}: `{}`", shown(&String::from_utf8_lossy(words), 120)),
         )))
-    }
-
-    // ---- what went wrong ----
-
-    fn reached(&mut self, line: u64, what: &str) {
-        let earlier = self.loaded.findings.iter().filter(|f| f.code == "postgres.reaches_out").count();
-        if earlier < 10 {
-            self.loaded.findings.push(Finding::anomaly(
-                "postgres.reaches_out",
-                self.job.location,
-                "a dump that defines and fills tables",
-                format!("{what}, on line {line}; it was not executed"),
-            ));
-        }
-    }
-
-    /// Deals with an error that says nothing about the dump. `Err`: it does.
-    async fn mend(&mut self, line: u64, sql: &[u8], error: &ServerError) -> Result<Mended, Outcome> {
-        let statement = Statement::new(sql);
-        if let Some(note) = forgivable(&statement, error, &self.loaded.supplied) {
-            return Ok(Mended::Skip(note));
-        }
-        if let Some(what) = missing_software(&statement, error) {
-            self.loaded.findings.push(Finding::gap(
-                "postgres.extension",
-                self.job.location,
-                format!("{what}, where this dump is restored to"),
-                "it is not part of the dump, and not there where it was tried",
-            ));
-            return Err(Outcome::Interrupted(format!(
-                "{}: PostgreSQL was started without {what}, so the dump cannot be loaded beyond line {line}: give \
-                 `runtime.container.images` an image that has it, or install its package",
-                self.job.location
-            )));
-        }
-        if statement.begins(&["refresh"]) && is_about_other_servers(error) {
-            self.loaded.not_verified.insert(format!(
-                "{}: a materialized view that reads from another server: `{}`",
-                self.job.location,
-                statement.shown()
-            ));
-            return Ok(Mended::Skip("a materialized view reads from another server".to_owned()));
-        }
-        let Some(client) = self.client.as_mut() else { return Err(self.refused(line, &statement, error)) };
-        let place = (self.job.server, self.database.as_str(), client);
-        let supplied = supply(&statement, error, place, self.job.watch, &mut self.loaded.supplied).await;
-        if let Some(replaced) = supplied.map_err(|failure| self.lost(line, &failure))? {
-            return Ok(replaced.map_or(Mended::Again, Mended::Instead));
-        }
-        Err(self.refused(line, &statement, error))
-    }
-
-    fn refused(&self, line: u64, statement: &Statement<'_>, error: &ServerError) -> Outcome {
-        let schema_missing = matches!(error.code.as_str(), "42P01" | "3F000");
-        if schema_missing && !self.created_something {
-            return Outcome::Interrupted(format!(
-                "{}: it holds data alone, and cannot be loaded without the schema that it belongs to ({error})",
-                self.job.location
-            ));
-        }
-        self.broken(line, statement, &error.to_string())
-    }
-
-    fn broken(&self, line: u64, statement: &Statement<'_>, seen: &str) -> Outcome {
-        Outcome::Broken(Finding::damage(
-            "postgres.load",
-            self.job.location,
-            format!(
-                "`{}` on line {line} to be accepted by PostgreSQL {}",
-                statement.shown(),
-                self.job.server.major()
-            ),
-            seen,
-        ))
-    }
-
-    fn lost(&self, line: u64, failure: &Failure) -> Outcome {
-        let log = super::server::last_words(&self.job.server.log());
-        Outcome::Interrupted(format!(
-            "{}: near line {line}: {failure} (the server's log: {log})",
-            self.job.location
-        ))
     }
 }

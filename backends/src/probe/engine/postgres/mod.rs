@@ -15,8 +15,8 @@
 //! | file | what lives there |
 //! |---|---|
 //! | `examine`, `roster` | one examination; which dumps and folders there are, and who is expected |
-//! | `server`, `wire` | an engine in a cell, and its protocol |
-//! | `split`, `statement` | where statements end, and what they are |
+//! | `server`, `wire`, `questions` | an engine in a cell, its protocol for loading, and a client for questions |
+//! | `split`, `shape`, `statement` | where statements end, and what they are |
 //! | `load`, `crew`, `forgive`, `supply` | dumps on their way in, side by side, and what an empty engine lacks |
 //! | `archive`, `folder` | pg_restore, and data folders |
 //! | `verify`, `amcheck`, `expect` | questions: about every database, and by a person |
@@ -32,8 +32,10 @@ mod folder;
 mod forgive;
 mod load;
 mod past;
+mod questions;
 mod roster;
 mod server;
+mod shape;
 mod split;
 mod statement;
 mod supply;

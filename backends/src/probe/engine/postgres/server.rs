@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use firedrill_core::cell::{Address, Cell, Ended, Kit, Pipes, Program, Service, Version, inside};
+use firedrill_core::cell::{Address, Cell, Ended, Kit, Pipes, Program, Service, Version, Wire, inside};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::watch::Watch;
 
+use super::questions::Questions;
 use super::wire::{Client, Failure};
 
 /// The superuser of our servers. No dump brings a role of this name along, so that `CREATE ROLE postgres` works.
@@ -154,19 +155,21 @@ impl<'c> Server<'c> {
         watch: &Watch,
         settings: &[(&str, &str)],
     ) -> Result<Client, Failure> {
+        Client::connect(self.dial()?, watch, SUPERUSER, database, settings).await
+    }
+
+    fn dial(&self) -> Result<Box<dyn Wire>, Failure> {
         let address = Address::Unix(inside(".s.PGSQL.5432"));
-        let wire = self.cell.dial(&address).map_err(|error| Failure::Lost(error.chain()))?;
-        Client::connect(wire, watch, SUPERUSER, database, settings).await
+        self.cell.dial(&address).map_err(|error| Failure::Lost(error.chain()))
     }
 
     /// Connects for questions: nothing can be changed, and what the database would do by itself is kept from it
     /// as far as this version knows how.
-    pub(super) async fn ask(&self, database: &str, watch: &Watch) -> Result<Client, Failure> {
+    pub(super) async fn ask(&self, database: &str, watch: &Watch) -> Result<Questions, Failure> {
         let mut settings = vec![
             ("default_transaction_read_only", "on"),
             ("session_replication_role", "replica"),
             ("client_min_messages", "error"),
-            ("client_encoding", "UTF8"),
             ("row_security", "off"),
             ("statement_timeout", "0"),
             ("lock_timeout", "60000"),
@@ -176,7 +179,7 @@ impl<'c> Server<'c> {
         if self.major >= 17 {
             settings.push(("event_triggers", "off"));
         }
-        self.connect(database, watch, &settings).await
+        Questions::connect(self.dial()?, watch, SUPERUSER, database, &settings).await
     }
 
     /// What it said last.

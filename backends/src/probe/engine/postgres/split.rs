@@ -8,6 +8,8 @@ use std::io::{self, Read};
 
 use memchr::{memchr, memchr_iter, memchr2, memmem};
 
+use super::shape::{Marks, Shape};
+
 /// Bytes that are read at a time, and the size of a block of `COPY` data.
 const BLOCK: usize = 256 << 10;
 /// The longest statement that is taken; the server itself refuses one of a gigabyte.
@@ -69,88 +71,6 @@ pub(super) enum Trouble {
 impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::Read(error)
-    }
-}
-
-/// Headers and end markers that were seen.
-#[derive(Default)]
-struct Marks {
-    dumps_open: bool,
-    clusters_open: bool,
-    restricted: bool,
-}
-
-impl Marks {
-    fn comment(&mut self, text: &[u8]) {
-        match text.trim_ascii_end() {
-            b"-- PostgreSQL database dump" => self.dumps_open = true,
-            b"-- PostgreSQL database cluster dump" => self.clusters_open = true,
-            b"-- PostgreSQL database dump complete" => self.dumps_open = false,
-            b"-- PostgreSQL database cluster dump complete" => self.clusters_open = false,
-            _ => {}
-        }
-    }
-
-    fn meta(&mut self, text: &[u8]) {
-        if text.starts_with(b"\\restrict") {
-            self.restricted = true;
-        } else if text.starts_with(b"\\unrestrict") {
-            self.restricted = false;
-        }
-    }
-
-    fn end(&self) -> End {
-        if self.dumps_open {
-            End::NoMarker("-- PostgreSQL database dump complete")
-        } else if self.clusters_open {
-            End::NoMarker("-- PostgreSQL database cluster dump complete")
-        } else if self.restricted {
-            End::NoMarker("\\unrestrict")
-        } else {
-            End::Whole
-        }
-    }
-}
-
-/// What tells where a statement ends, as psql has it.
-#[derive(Default)]
-struct Shape {
-    words: [u8; 4],
-    count: usize,
-    first: Vec<u8>,
-    last: Vec<u8>,
-    parentheses: u32,
-    begins: u32,
-    from_stdin: bool,
-}
-
-impl Shape {
-    fn word(&mut self, word: &[u8]) {
-        let lower: Vec<u8> = word.iter().take(16).map(u8::to_ascii_lowercase).collect();
-        let known: [&[u8]; 5] = [b"create", b"function", b"procedure", b"or", b"replace"];
-        if let Some(slot) = self.words.get_mut(self.count) {
-            *slot =
-                if known.contains(&lower.as_slice()) { lower.first().copied().unwrap_or(0) } else { b'-' };
-        }
-        if self.count == 0 {
-            self.first.clone_from(&lower);
-        }
-        self.count += 1;
-        let routine = matches!(self.words, [b'c', b'f' | b'p', ..] | [b'c', b'o', b'r', b'f' | b'p']);
-        if routine && self.parentheses == 0 {
-            match lower.as_slice() {
-                b"begin" => self.begins += 1,
-                b"case" if self.begins > 0 => self.begins += 1,
-                b"end" => self.begins = self.begins.saturating_sub(1),
-                _ => {}
-            }
-        }
-        self.from_stdin |= self.parentheses == 0 && self.last == b"from" && lower == b"stdin";
-        self.last = lower;
-    }
-
-    fn is_copy(&self) -> bool {
-        self.first == b"copy" && self.from_stdin
     }
 }
 

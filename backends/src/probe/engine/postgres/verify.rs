@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use firedrill_core::finding::{Examination, Finding};
 
 use super::load::Filled;
-use super::wire::{Client, Failure, Row, identifier, shown};
+use super::questions::Questions;
+use super::wire::{Failure, Row, identifier, shown};
 
 /// Tables whose rows are counted with one question.
 const TOGETHER: usize = 100;
@@ -46,7 +47,7 @@ fn text(row: &Row, at: usize) -> String {
 }
 
 /// The tables of a database that are not the server's own.
-pub(super) async fn tables(client: &mut Client) -> Result<Vec<Table>, Failure> {
+pub(super) async fn tables(client: &mut Questions) -> Result<Vec<Table>, Failure> {
     const SQL: &str = "SELECT c.oid, n.nspname, c.relname, c.relkind = 'p', EXISTS (SELECT 1 FROM pg_depend d \
         WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
@@ -67,7 +68,7 @@ pub(super) async fn tables(client: &mut Client) -> Result<Vec<Table>, Failure> {
 
 /// Reads every row of every table. A table that cannot be read is a finding.
 pub(super) async fn count(
-    client: &mut Client,
+    client: &mut Questions,
     tables: Vec<Table>,
     location: &str,
     examination: &mut Examination,
@@ -102,7 +103,7 @@ pub(super) async fn count(
     Ok(tables.into_iter().filter_map(|table| counts.get(&table.id).map(|rows| (table, *rows))).collect())
 }
 
-async fn ask_counts(client: &mut Client, tables: &[Table]) -> Result<Vec<(u32, u64)>, Failure> {
+async fn ask_counts(client: &mut Questions, tables: &[Table]) -> Result<Vec<(u32, u64)>, Failure> {
     let parts: Vec<_> = tables
         .iter()
         .map(|table| {
@@ -141,7 +142,7 @@ pub(super) fn compare(counted: &Counted, filled: &Filled, location: &str, examin
 
 /// Sequences whose next number is taken already: the first new row would be refused.
 pub(super) async fn sequences(
-    client: &mut Client,
+    client: &mut Questions,
     location: &str,
     examination: &mut Examination,
 ) -> Result<u64, Failure> {
@@ -204,7 +205,7 @@ pub(super) async fn sequences(
 
 /// Notes what came over from the source as it was there: constraints that were never validated, invalid indexes.
 pub(super) async fn notes(
-    client: &mut Client,
+    client: &mut Questions,
     location: &str,
     examination: &mut Examination,
 ) -> Result<(), Failure> {

@@ -15,13 +15,13 @@ use firedrill_core::watch::Watch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
 /// A longer message from the server is refused.
-const MESSAGE_MAX: usize = 64 << 20;
+pub(super) const MESSAGE_MAX: usize = 64 << 20;
 /// More rows than this of one answer are not kept.
-const ROWS_MAX: usize = 200_000;
+pub(super) const ROWS_MAX: usize = 200_000;
 /// More bytes than this of one answer are not kept.
-const ANSWER_MAX: usize = 64 << 20;
+pub(super) const ANSWER_MAX: usize = 64 << 20;
 /// How often the watch is asked while the server says nothing.
-const TICK: Duration = Duration::from_millis(200);
+pub(super) const TICK: Duration = Duration::from_millis(200);
 
 /// An error of the server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -73,12 +73,24 @@ fn what_reaches_outside_is_told_and_not_done() {
         assert!(!file.exists(), "{sql}");
     }
     // Hidden in a function it is executed, and the cell keeps it in.
-    let examination = dump(&format!(
-        "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN COPY t TO PROGRAM 'touch {shown}'; RETURN 1; END $$;\n\
-         SELECT f();\n"
-    ));
-    assert!(!is_verified(&examination), "{examination:#?}");
-    assert!(!file.exists());
+    for body in [
+        format!("COPY t TO PROGRAM 'touch {shown}'"),
+        format!("COPY t TO '{shown}'"),
+        "PERFORM pg_read_file('/nowhere/at/all')".to_owned(),
+        "PERFORM dblink_connect('host=192.0.2.1 connect_timeout=1')".to_owned(),
+    ] {
+        let examination = dump(&format!(
+            "CREATE EXTENSION dblink;\nCREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS \
+             $$ BEGIN {body}; RETURN 1; END $$;\nSELECT f();\n"
+        ));
+        assert_eq!(wrong(&examination), ["postgres.reaches_out"], "{body}: {examination:#?}");
+        assert!(!file.exists(), "{body}");
+    }
+    // An error of the function itself is one of the dump.
+    let examination = dump(
+        "CREATE FUNCTION f() RETURNS int LANGUAGE plpgsql AS $$ BEGIN RAISE 'no file'; END $$;\nSELECT f();\n",
+    );
+    assert_eq!(wrong(&examination), ["postgres.load"], "{examination:#?}");
 }
 
 #[test]

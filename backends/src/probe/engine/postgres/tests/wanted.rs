@@ -142,6 +142,48 @@ fn rows_and_sequences_are_compared() {
 }
 
 #[test]
+fn much_data_takes_nothing_away() {
+    if !present() {
+        return;
+    }
+    // Enough for the server to be asked to begin such a table anew.
+    let rows = |from: u32, to: u32| {
+        let rows: String = (from..to).map(|row| format!("{row}\tsome text that takes room\n")).collect();
+        format!("(a, b) FROM stdin;\n{rows}\\.\n")
+    };
+    let trigger = "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'emptied'; END $$;\n\
+         CREATE TRIGGER x BEFORE TRUNCATE ON v EXECUTE FUNCTION f();\n";
+    let middle = [
+        "CREATE TABLE t (a int, b text);\nCREATE TABLE u (a int PRIMARY KEY, b text);\n",
+        "CREATE TABLE v (a int, b text);\nCREATE TABLE w (a int REFERENCES u, b text);\n",
+        "CREATE TABLE p (a int, b text) PARTITION BY RANGE (a);\n",
+        "CREATE TABLE q PARTITION OF p DEFAULT;\n",
+        trigger,
+        "INSERT INTO t VALUES (-1, 'first');\n",
+        &format!("COPY t {}COPY u {}", rows(0, 5000), rows(0, 5000)),
+        // The second part must not take the first away, nor must what refers to a table.
+        &format!("COPY u {}COPY w {}", rows(5000, 9000), rows(0, 9000)),
+        &format!("COPY v {}COPY p {}", rows(0, 5000), rows(0, 5000)),
+        &format!("CREATE TABLE y (a int, b text);\nBEGIN;\nCOPY y {}COMMIT;\n", rows(0, 5000)),
+        &format!("CREATE TABLE z (a int, b text);\nCOPY z {}", rows(0, 5000)),
+    ]
+    .concat();
+    let table = |name: &str, rows| (name.to_owned(), rows);
+    let rows_min =
+        [("t", 5001), ("u", 9000), ("v", 5000), ("w", 9000), ("q", 5000), ("y", 5000), ("z", 5000)];
+    let rows_min = rows_min.map(|(name, rows)| table(name, rows)).into_iter().collect();
+    let examination =
+        expecting(&dump(&middle), DatabaseExpectation { rows_min, ..DatabaseExpectation::default() });
+    assert_green(&examination);
+    // What is wrong at the end of much data is told as ever.
+    let broken =
+        format!("CREATE TABLE z (a int, b text);\nCOPY z {}", rows(0, 5000)).replace("4999\t", "x\t");
+    let examination = load("b/a.sql", &dump(&broken));
+    assert_eq!(wrong(&examination), ["postgres.load"]);
+    assert!(examination.findings[0].seen.contains("line 5000"), "{:?}", examination.findings);
+}
+
+#[test]
 fn what_is_wrong_in_a_dump_is_told_with_its_line() {
     if !present() {
         return;
