@@ -5,9 +5,10 @@
 //! server works.
 
 use std::ffi::OsStr;
-use std::io::{self, PipeReader, Read};
+use std::io::{self, Cursor, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::mpsc::{self, SyncSender};
 
 use firedrill_core::cell::{Cell, Ended, Pipes, Program, inside};
 use firedrill_core::error::Result;
@@ -20,6 +21,9 @@ use crate::probe::names::{last, parent};
 
 /// Strings in a header are shorter.
 const STRING_MAX: usize = 4096;
+/// Bytes that are handed on at a time, and how many such blocks may wait.
+const BLOCK: usize = 256 << 10;
+const BLOCKS: usize = 8;
 
 /// An archive inside a cell, as pg_restore takes it.
 pub(super) struct Brought {
@@ -128,14 +132,11 @@ impl Read for Tolerant {
 pub(super) fn restore(job: &Job<'_>, brought: &Brought) -> (Loaded, Result<Ended>) {
     let program = Program::new("pg_restore", ["-f", "-", &brought.path]);
     let cell = job.server.cell();
-    let (reader, writer) = match io::pipe() {
-        Ok(pipe) => pipe,
-        Err(error) => return (Loaded::default(), Err(trouble(&error))),
-    };
+    let (reader, writer) = pipe();
     std::thread::scope(|scope| {
         let pipes = Pipes { stdin: None, stdout: Some(Box::new(writer)) };
         let restoring = scope.spawn(move || cell.run(&program, pipes));
-        let loaded = block_on(load(job, Box::new(Patient(reader))));
+        let loaded = block_on(load(job, Box::new(reader)));
         let ended = restoring
             .join()
             .unwrap_or_else(|_| Err(trouble(&io::Error::other("pg_restore's thread panicked"))));
@@ -143,12 +144,56 @@ pub(super) fn restore(job: &Job<'_>, brought: &Brought) -> (Loaded, Result<Ended
     })
 }
 
-/// The end of a pipe; what fails there is ours.
-struct Patient(PipeReader);
+/// A pipe in memory. pg_restore writes little at a time, and each byte of a real one would pass the kernel twice.
+fn pipe() -> (Reader, Writer) {
+    let (blocks, received) = mpsc::sync_channel(BLOCKS);
+    (Reader { received, block: Cursor::default() }, Writer { blocks, block: Vec::new() })
+}
 
-impl Read for Patient {
+struct Writer {
+    blocks: SyncSender<Vec<u8>>,
+    block: Vec<u8>,
+}
+
+impl Write for Writer {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.block.extend_from_slice(bytes);
+        if self.block.len() >= BLOCK {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let block = std::mem::replace(&mut self.block, Vec::with_capacity(2 * BLOCK));
+        self.blocks.send(block).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Nobody is left to be told when nobody reads any more.
+        let _sent = self.flush();
+    }
+}
+
+struct Reader {
+    received: mpsc::Receiver<Vec<u8>>,
+    block: Cursor<Vec<u8>>,
+}
+
+impl Read for Reader {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        self.0.read(into)
+        while !into.is_empty() {
+            match self.block.read(into)? {
+                0 => match self.received.recv() {
+                    Ok(block) => self.block = Cursor::new(block),
+                    Err(_) => break,
+                },
+                n => return Ok(n),
+            }
+        }
+        Ok(0)
     }
 }
 

@@ -80,6 +80,8 @@ pub(super) struct Splitter<R> {
     buffer: Vec<u8>,
     at: usize,
     ended: bool,
+    /// Why its reader failed, until that is told.
+    failed: Option<io::Error>,
     line: u64,
     in_data: bool,
     line_begins: bool,
@@ -96,6 +98,7 @@ impl<R: Read> Splitter<R> {
             buffer: Vec::new(),
             at: 0,
             ended: false,
+            failed: None,
             line: 1,
             in_data: false,
             line_begins: true,
@@ -151,16 +154,15 @@ impl<R: Read> Splitter<R> {
             self.buffer.drain(..self.at);
             self.at = 0;
         }
-        let had = self.buffer.len();
-        self.buffer.resize(had + BLOCK, 0);
-        let read = loop {
-            match self.reader.read(self.buffer.get_mut(had..).unwrap_or_default()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => break other,
-            }
-        };
-        self.buffer.truncate(had + read.as_ref().copied().unwrap_or(0).min(BLOCK));
-        self.ended = read? == 0;
+        if let Some(error) = self.failed.take() {
+            self.ended = true;
+            return Err(error.into());
+        }
+        // Pipes and decoders give little at a time. What came before an error is looked at before it is told.
+        match (&mut self.reader).take(BLOCK as u64).read_to_end(&mut self.buffer) {
+            Ok(read) => self.ended = read == 0,
+            Err(error) => self.failed = Some(error),
+        }
         Ok(!self.ended)
     }
 
