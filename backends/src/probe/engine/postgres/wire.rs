@@ -1,8 +1,9 @@
-//! As much of PostgreSQL's protocol as loading a dump and asking questions needs.
+//! As much of PostgreSQL's protocol as loading a dump needs.
 //!
-//! A client library would be in the way: those take statements as UTF-8 text, while a dump may be in any
-//! encoding, and its bytes must arrive as they are. What is left is simple: the simple query protocol, `COPY` into
-//! the server, answers as text, and no authentication, because the socket of a cell is nobody else's.
+//! Questions go through tokio-postgres. For loading, a client library would be in the way: those take statements as
+//! UTF-8 text, while a dump may be in any encoding, and its bytes must arrive as they are. What is left is simple:
+//! the simple query protocol, `COPY` into the server, answers as text, and no authentication, because the socket of
+//! a cell is nobody else's.
 
 use std::collections::BTreeMap;
 use std::fmt;
