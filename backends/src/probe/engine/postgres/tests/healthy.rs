@@ -44,7 +44,7 @@ COMMENT ON TABLE app.orders IS E'it''s \\ a "comment"; -- with\n/* all */ $$kind
 CREATE STATISTICS app.stats ON id, customer FROM app.orders;
 ALTER TABLE app.orders ADD CONSTRAINT later CHECK (id > 0) NOT VALID;
 INSERT INTO app.customers (name, mood, discount, tags, doc)
-    SELECT 'na\me	' || i || E'\n', 'ok', i % 100, ARRAY['a', NULL, 'b"c'], '{"a": "\\ü"}' FROM generate_series(1, 500) i;
+    SELECT E'na\\me\t' || i || E'\n', 'ok', i % 100, ARRAY['a', NULL, 'b"c'], '{"a": "\\ü"}' FROM generate_series(1, 500) i;
 INSERT INTO app.orders (customer, placed, note) SELECT 1 + i % 500, '2026-01-01'::timestamptz + i * interval '1 min', 'note ' || i
     FROM generate_series(1, 3000) i;
 INSERT INTO app.events (at, what) SELECT '2026-01-01'::timestamptz + i * interval '1 hour', '\.' FROM generate_series(1, 1000) i;
