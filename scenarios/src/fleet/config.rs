@@ -65,7 +65,7 @@ targets:
     expect:
       canary: required
       paths: [shop.sql]
-      bytes_min: 100KiB
+      bytes_min: 20KiB
 
   - name: postgres
     tag: postgres
