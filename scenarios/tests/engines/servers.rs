@@ -117,6 +117,8 @@ impl MariaDb {
         let mut install = tool("mariadb-install-db");
         install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         install.arg("--skip-name-resolve").args(user).arg(format!("--datadir={}", data.display()));
+        // A server that starts removes what it takes for leftovers in the shared temporary folder.
+        install.env("TMPDIR", folder.path());
         said(&mut install)?;
         let mut server = tool("mariadbd");
         server.args(["--no-defaults", "--skip-networking", "--innodb-flush-log-at-trx-commit=0"]);
@@ -124,6 +126,7 @@ impl MariaDb {
         server.arg(format!("--datadir={}", data.display()));
         server.arg(format!("--pid-file={}", folder.path().join("pid").display()));
         server.arg(format!("--socket={}", folder.path().join("s").display()));
+        server.env("TMPDIR", folder.path());
         let answers = || {
             let mut mariadb = mariadb_client("mariadb", folder.path());
             mariadb.args(["-e", "select 1"]).stdout(Stdio::null()).stderr(Stdio::null());

@@ -40,6 +40,8 @@ impl Mariadb {
             let mut install = Command::new("mariadb-install-db");
             install.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
             install.arg(format!("--datadir={}/data", folder.display()));
+            // A server that starts removes what it takes for leftovers in the shared temporary folder.
+            install.env("TMPDIR", folder);
             install
         };
         let serve = |folder: &Path| {
@@ -50,6 +52,7 @@ impl Mariadb {
             server.arg(format!("--datadir={}/data", folder.display()));
             server.arg(format!("--socket={}/socket", folder.display()));
             server.arg(format!("--pid-file={}/pid", folder.display()));
+            server.env("TMPDIR", folder);
             server
         };
         let ready =

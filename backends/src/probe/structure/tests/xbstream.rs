@@ -22,10 +22,13 @@ fn make() -> Backups {
     let (data, socket) = (folder.path().join("data"), folder.path().join("s"));
     let data_option = format!("--datadir={}", data.display());
     let socket_option = format!("--socket={}", socket.display());
+    // A server that starts removes what it takes for leftovers in the shared temporary folder.
     run(Command::new("mariadb-install-db")
+        .env("TMPDIR", folder.path())
         .args(["--no-defaults", &data_option, "--auth-root-authentication-method=normal"])
         .args(["--skip-test-db", "--user=root"]));
     let server = Command::new("/usr/sbin/mariadbd")
+        .env("TMPDIR", folder.path())
         .args(["--no-defaults", "--skip-networking", "--user=root", &data_option, &socket_option])
         .args(["--innodb-log-file-size=4M", "--innodb-buffer-pool-size=8M"])
         .stdout(Stdio::null())

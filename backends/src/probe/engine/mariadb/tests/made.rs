@@ -131,6 +131,8 @@ impl Server {
             .arg(format!("--socket={}", data.join("s").display()))
             .args(more)
             .arg(format!("--pid-file={}", data.join("pid").display()))
+            // A server that starts removes what it takes for leftovers in the shared temporary folder.
+            .env("TMPDIR", data)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -211,6 +213,7 @@ fn install(data: &Path) {
             "--skip-name-resolve",
         ])
         .arg(format!("--datadir={}", data.display()))
+        .env("TMPDIR", data.parent().unwrap())
         .stdout(Stdio::null())
         .status()
         .unwrap();
