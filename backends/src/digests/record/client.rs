@@ -118,6 +118,28 @@ pub(super) struct Dumping {
 }
 
 impl Dumping {
+    /// Measures beside the command, if there is one, and gives up as soon as that one fails.
+    pub(super) fn beside<T>(
+        dumping: &mut Option<Self>,
+        failed: impl FnOnce(String) -> Error,
+        measure: impl FnOnce(&mut dyn FnMut() -> Result<(), String>) -> Result<T, String>,
+    ) -> Result<T> {
+        let mut broken = None;
+        let mut proceed = || match dumping.as_mut().map_or(Ok(()), Self::check) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let text = error.chain();
+                broken = Some(error);
+                Err(text)
+            }
+        };
+        let measured = measure(&mut proceed);
+        match broken {
+            Some(error) => Err(error),
+            None => measured.map_err(failed),
+        }
+    }
+
     /// Starts it; `fill` replaces what stands for something in its words. It shares our streams.
     pub(super) fn start(
         command: &[String],

@@ -64,20 +64,9 @@ impl MariadbSource {
             if listing.is_empty() && self.databases.is_empty() {
                 continue;
             }
-            let mut broken = None;
-            let mut proceed = || match dumping.as_mut().map_or(Ok(()), Dumping::check) {
-                Ok(()) => Ok(()),
-                Err(error) => {
-                    let text = error.chain();
-                    broken = Some(error);
-                    Err(text)
-                }
-            };
-            let measured = mariadb::measure(&mut ask, &listing, &mut proceed);
-            if let Some(error) = broken {
-                return Err(error);
-            }
-            let mut database = measured.map_err(failed)?;
+            let mut database = Dumping::beside(&mut dumping, failed, |proceed| {
+                mariadb::measure(&mut ask, &listing, proceed)
+            })?;
             database.exact = inexact.is_none();
             // Patterns may name the database; in the file they stand below it.
             let prefix = format!("{name}.");

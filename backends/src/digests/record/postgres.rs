@@ -55,20 +55,8 @@ impl PostgresSource {
                 Some(Dumping::start(&self.command, &self.environment, fill)?)
             }
         };
-        let mut broken = None;
-        let mut proceed = || match dumping.as_mut().map_or(Ok(()), Dumping::check) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                let text = error.chain();
-                broken = Some(error);
-                Err(text)
-            }
-        };
-        let measured = postgres::measure(&mut ask, &listing, &mut proceed);
-        if let Some(error) = broken {
-            return Err(error);
-        }
-        let mut database = measured.map_err(failed)?;
+        let mut database =
+            Dumping::beside(&mut dumping, failed, |proceed| postgres::measure(&mut ask, &listing, proceed))?;
         // Its end, too, must fall into our transaction: it may take up the snapshot late.
         dumping.map_or(Ok(()), Dumping::finish)?;
         postgres::end(&mut ask).map_err(failed)?;

@@ -208,7 +208,7 @@ impl Report {
 }
 
 /// Whether all tools are here; says loudly when a test is skipped, and fails where that is forbidden.
-pub(super) fn have(tools: &[&str]) -> bool {
+pub(crate) fn have(tools: &[&str]) -> bool {
     for tool in tools {
         let found = Path::new(tool).is_absolute() && Path::new(tool).exists()
             || std::env::var_os("PATH")
@@ -224,7 +224,7 @@ pub(super) fn have(tools: &[&str]) -> bool {
 
 /// Runs a command and returns its output.
 #[track_caller]
-pub(super) fn run(command: &mut Command) -> Vec<u8> {
+pub(crate) fn run(command: &mut Command) -> Vec<u8> {
     let output = command.stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout

@@ -42,7 +42,7 @@ mod xbstream;
 pub(crate) mod zip;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 #[cfg(test)]
 mod tests;
 

@@ -9,27 +9,7 @@ use tempfile::TempDir;
 
 use super::super::server::quoted;
 
-/// Whether all tools are here; says loudly when a test is skipped, and fails where that is forbidden.
-pub(super) fn have(tools: &[&str]) -> bool {
-    for tool in tools {
-        let found = std::env::var_os("PATH")
-            .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(tool).exists()));
-        if !found {
-            assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "{tool} is missing");
-            eprintln!("SKIPPED: {tool} is missing");
-            return false;
-        }
-    }
-    true
-}
-
-/// Runs a command.
-#[track_caller]
-pub(super) fn run(command: &mut Command) -> Vec<u8> {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
+pub(super) use crate::probe::structure::fixture::{have, run};
 
 /// A running etcd that ends with this.
 pub(super) struct Etcd {
