@@ -140,6 +140,8 @@ impl Runtime for ContainerRuntime {
             own.insert(SealPart::Limits, cell.limits_state(&kit.name));
             seal::merge(&mut parts, own);
         }
+        // What could not be tried because somebody said stop says nothing about the seal.
+        request.watch.check()?;
         cell.sealed(Seal { parts, accepted: self.accepted.clone() })?;
         Ok(Box::new(cell))
     }

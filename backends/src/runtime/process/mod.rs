@@ -64,6 +64,8 @@ impl Runtime for ProcessRuntime {
             cell::ProcessCell::new(request, found, self.limits, self.user.unwrap_or_else(user::unused))?;
         let mut parts = seal::try_from_inside(&cell, "")?;
         parts.insert(SealPart::Limits, cell.limits_state());
+        // What could not be tried because somebody said stop says nothing about the seal.
+        request.watch.check()?;
         cell.sealed(Seal { parts, accepted: self.accepted.clone() })?;
         Ok(Box::new(cell))
     }
