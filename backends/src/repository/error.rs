@@ -218,7 +218,7 @@ fn diagnose(error: &RusticError) -> (Trouble, Option<String>) {
     found
 }
 
-fn of_http(error: &reqwest::Error) -> Trouble {
+pub(crate) fn of_http(error: &reqwest::Error) -> Trouble {
     match error.status().map(|status| status.as_u16()) {
         Some(401 | 403) => Trouble::Denied,
         Some(404) => Trouble::Missing,
@@ -272,7 +272,7 @@ pub(crate) fn of_chain(error: &(dyn StdError + 'static)) -> Trouble {
     }
 }
 
-fn rest_advice(trouble: Trouble) -> Option<String> {
+pub(crate) fn rest_advice(trouble: Trouble) -> Option<String> {
     let advice = match trouble {
         Trouble::Denied => {
             "access denied: check user name and password (RESTIC_REST_USERNAME, RESTIC_REST_PASSWORD)"

@@ -1,13 +1,15 @@
 //! Repositories in a folder.
 //!
-//! Writing is rustic's. Reading is not: rustic leaves out of a listing what it may not look at, which
-//! would make a missing permission look like missing packs, and it would wait forever on a named pipe.
+//! Only making one is rustic's. It leaves out of a listing what it may not look at, which would make a missing
+//! permission look like missing packs; it would wait forever on a named pipe; and it does not see to it that the
+//! name of a new file survives a loss of power.
 
 use std::fs::{self, File, Metadata, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Read, Seek, SeekFrom, Write as _};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use firedrill_core::error::{Error, ErrorKind, Result};
@@ -17,6 +19,7 @@ use rustix::fs::OFlags;
 
 use super::error::{Fault, Trouble, local_advice, of_io, or_rustic, to_error};
 use super::guard::{OBJECT_MAX, id_of, key_of, size_of};
+use super::locks::{LOCK_MAX, LockFolder};
 
 #[derive(Debug)]
 struct Local {
@@ -70,6 +73,39 @@ fn present<T>(result: io::Result<T>) -> Result<Option<T>, Fault> {
     }
 }
 
+/// Opens a regular file without waiting for anything.
+fn open_file(path: &Path) -> Result<(File, Metadata), Fault> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(|error| fault(&error))?;
+    let meta = file.metadata().map_err(|error| fault(&error))?;
+    if !meta.is_file() {
+        return Err(Fault::new(Trouble::Misshapen, "not a regular file"));
+    }
+    Ok((file, meta))
+}
+
+/// Lists `folder`, which lies directly in the folder of a file type or is it.
+fn list_folder(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(Id, u32)>, Fault> {
+    let Some(entries) = present(fs::read_dir(folder))? else { return Ok(Vec::new()) };
+    let mut listed = Vec::new();
+    for entry in entries {
+        let Some(entry) = present(entry)? else { continue };
+        let name = entry.file_name();
+        let Some((id, name)) = name.to_str().and_then(|name| Some((id_of(name)?, name))) else {
+            continue;
+        };
+        if !wanted(name) {
+            continue;
+        }
+        // Follows links: some people keep packs on another disk.
+        let Some(meta) = present(fs::metadata(entry.path()))? else { continue };
+        if meta.is_file() {
+            listed.push((id, size_of(meta.len(), name)));
+        }
+    }
+    Ok(listed)
+}
+
 impl Local {
     fn path(&self, tpe: FileType, id: &Id) -> PathBuf {
         self.root.join(key_of(tpe, id))
@@ -79,41 +115,8 @@ impl Local {
         format!("{verb} {}", self.path(tpe, id).display())
     }
 
-    /// Opens a regular file without waiting for anything.
     fn file(&self, tpe: FileType, id: &Id) -> Result<(File, Metadata), Fault> {
-        let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(self.path(tpe, id))
-            .map_err(|error| fault(&error))?;
-        let meta = file.metadata().map_err(|error| fault(&error))?;
-        if !meta.is_file() {
-            return Err(Fault::new(Trouble::Misshapen, "not a regular file"));
-        }
-        Ok((file, meta))
-    }
-
-    /// Lists `folder`, which lies directly in the folder of a file type or is it.
-    fn list_folder(&self, folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(Id, u32)>, Fault> {
-        let Some(entries) = present(fs::read_dir(folder))? else { return Ok(Vec::new()) };
-        let mut listed = Vec::new();
-        for entry in entries {
-            let Some(entry) = present(entry)? else { continue };
-            let name = entry.file_name();
-            let Some((id, name)) = name.to_str().and_then(|name| Some((id_of(name)?, name))) else {
-                continue;
-            };
-            if !wanted(name) {
-                continue;
-            }
-            // Follows links: some people keep packs on another disk.
-            let Some(meta) = present(fs::metadata(entry.path()))? else { continue };
-            if meta.is_file() {
-                listed.push((id, size_of(meta.len(), name)));
-            }
-        }
-        Ok(listed)
+        open_file(&self.path(tpe, id))
     }
 
     fn list_packs(&self) -> Result<Vec<(Id, u32)>, Fault> {
@@ -121,10 +124,9 @@ impl Local {
         for first in 0..=u8::MAX {
             let start = hex::encode([first]);
             // A pack in the wrong folder cannot be read, so it does not count.
-            listed.append(
-                &mut self
-                    .list_folder(&self.root.join("data").join(&start), |name| name.starts_with(&start))?,
-            );
+            listed.append(&mut list_folder(&self.root.join("data").join(&start), |name| {
+                name.starts_with(&start)
+            })?);
         }
         Ok(listed)
     }
@@ -144,7 +146,7 @@ impl ReadBackend for Local {
         let listed = match tpe {
             FileType::Config => self.list_config(),
             FileType::Pack => self.list_packs(),
-            _ => self.list_folder(&self.root.join(tpe.dirname()), |_| true),
+            _ => list_folder(&self.root.join(tpe.dirname()), |_| true),
         };
         or_rustic(listed, || format!("list {}", self.root.join(tpe.dirname()).display()))
     }
@@ -193,11 +195,77 @@ impl WriteBackend for Local {
         self.writer.create()
     }
 
-    fn write_bytes(&self, tpe: FileType, id: &Id, cacheable: bool, content: BytesList) -> RusticResult<()> {
-        self.writer.write_bytes(tpe, id, cacheable, content)
+    fn write_bytes(&self, tpe: FileType, id: &Id, _: bool, content: BytesList) -> RusticResult<()> {
+        let written = write_new(&self.path(tpe, id), content.slice()).map_err(|error| fault(&error));
+        or_rustic(written, || self.attempt("write", tpe, id))
     }
 
-    fn remove(&self, tpe: FileType, id: &Id, cacheable: bool) -> RusticResult<()> {
-        self.writer.remove(tpe, id, cacheable)
+    fn remove(&self, tpe: FileType, id: &Id, _: bool) -> RusticResult<()> {
+        let removed = present(fs::remove_file(self.path(tpe, id))).map(drop);
+        or_rustic(removed, || self.attempt("remove", tpe, id))
+    }
+}
+
+/// Writes a file as a whole or not at all: under another name first, which nobody reads, with its content and
+/// its name on the disk when this returns.
+fn write_new(path: &Path, content: &[Bytes]) -> io::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    // restic knows names with `-tmp-` in them for what is left behind by somebody who was killed.
+    let other = folder.join(format!("{}-tmp-{}-{number}", name.to_string_lossy(), std::process::id()));
+    let create = || OpenOptions::new().write(true).create_new(true).mode(0o600).open(&other);
+    let file = create().or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => fs::create_dir_all(folder).and_then(|()| create()),
+        _ => Err(error),
+    })?;
+    let write = |mut file: File| {
+        content.iter().try_for_each(|part| file.write_all(part))?;
+        // As restic does: nobody writes to a file of a repository twice.
+        file.set_permissions(fs::Permissions::from_mode(0o400))?;
+        file.sync_all()?;
+        fs::rename(&other, path)?;
+        File::open(folder)?.sync_all()
+    };
+    write(file).inspect_err(|_| {
+        // It may have its real name by now, and otherwise harms nobody.
+        let _ = fs::remove_file(&other);
+    })
+}
+
+/// The folder `locks`.
+#[derive(Debug)]
+pub(super) struct Locks(PathBuf);
+
+impl Locks {
+    pub(super) fn new(root: &Path) -> Self {
+        Self(root.join("locks"))
+    }
+
+    fn path(&self, id: &Id) -> PathBuf {
+        self.0.join(id.to_hex().as_str())
+    }
+}
+
+impl LockFolder for Locks {
+    fn list(&self) -> Result<Vec<(Id, u32)>, Fault> {
+        list_folder(&self.0, |_| true)
+    }
+
+    fn read(&self, id: &Id) -> Result<Bytes, Fault> {
+        let (file, _) = open_file(&self.path(id))?;
+        let mut content = Vec::new();
+        file.take(LOCK_MAX).read_to_end(&mut content).map_err(|error| fault(&error))?;
+        Ok(content.into())
+    }
+
+    fn write(&self, id: &Id, content: Vec<u8>) -> Result<(), Fault> {
+        write_new(&self.path(id), &[content.into()]).map_err(|error| fault(&error))
+    }
+
+    fn remove(&self, id: &Id) -> Result<(), Fault> {
+        present(fs::remove_file(self.path(id))).map(drop)
     }
 }

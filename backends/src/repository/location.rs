@@ -12,6 +12,7 @@ use url::Url;
 pub use super::access::{Access, Environment};
 use super::error::{Trouble, to_error, trouble};
 use super::guard::ReadOnly;
+use super::locks::LockFolder;
 use super::{local, rest, s3};
 
 /// Where a repository is. Neither `Display` nor `Debug` shows credentials.
@@ -100,6 +101,15 @@ impl Location {
             Self::Rest(place) => rest::open(place, access),
             Self::S3(place) => s3::open(place, access),
         }
+    }
+
+    /// The locks of the repository.
+    pub(in crate::repository) fn open_locks(&self, access: &Access) -> Result<Arc<dyn LockFolder>> {
+        Ok(match self {
+            Self::Local(path) => Arc::new(local::Locks::new(path)),
+            Self::Rest(place) => Arc::new(rest::locks::Locks::open(place, access)?),
+            Self::S3(place) => s3::open_locks(place, access)?,
+        })
     }
 
     fn find_repository(&self, backend: &Arc<dyn WriteBackend>) -> Result<()> {

@@ -5,6 +5,7 @@ pub mod error;
 mod guard;
 mod local;
 pub mod location;
+mod locks;
 pub mod objects;
 pub mod password;
 mod rest;

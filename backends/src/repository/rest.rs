@@ -136,6 +136,8 @@ impl WriteBackend for Rest {
     }
 }
 
+#[path = "rest_locks.rs"]
+pub(super) mod locks;
 #[cfg(test)]
 #[path = "rest_tests.rs"]
 mod tests;

@@ -11,6 +11,7 @@
 //! | [`event`], [`evidence`] | timestamped facts, and the chained file that keeps them |
 //! | [`judge`], [`verdict`] | evidence in, verdicts out |
 //! | [`memory`] | what was proven, which is what the next drill expects |
+//! | [`retention`] | which snapshots are kept, and which are not |
 //!
 //! This crate never talks to a repository, a cluster or a database, and never prints.
 
@@ -30,6 +31,7 @@ pub mod plan;
 pub mod planner;
 pub mod ports;
 pub mod progress;
+pub mod retention;
 pub mod run;
 pub mod secret;
 pub mod seed;

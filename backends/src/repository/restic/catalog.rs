@@ -21,11 +21,11 @@ use super::{key, pool};
 /// Readers at a time for small files, where each request takes longer than its bytes.
 const READERS: usize = 8;
 /// A larger snapshot or config is damaged or hostile.
-const SNAPSHOT_MAX: u64 = 64 << 20;
+pub(super) const SNAPSHOT_MAX: u64 = 64 << 20;
 /// Further places of one blob that are kept. Only a hostile index names more.
 const PLACES_MAX: usize = 100;
 /// A larger index is damaged or hostile; restic writes about 20 MiB at most.
-const INDEX_MAX: u64 = 256 << 20;
+pub(super) const INDEX_MAX: u64 = 256 << 20;
 /// Up to this size a file may have been compressed to nothing.
 const UNPACKED_FREE: u64 = 16 << 20;
 /// Larger ones hold ids and paths, which do not shrink more than this.
@@ -85,6 +85,8 @@ pub(super) struct Pack {
     pub(super) listed: Option<u32>,
     /// Whether that is the size by the index.
     pub(super) fits: bool,
+    /// Whether it is marked for deletion: it still serves, and nothing new may rely on it.
+    pub(super) marked: bool,
 }
 
 /// All blobs.
@@ -110,7 +112,7 @@ impl Index {
     pub(super) fn add(&mut self, pack: &IndexPack, listed: Option<u32>) {
         let number = self.next();
         let fits = listed.is_some_and(|size| u64::from(size) == expected_size(pack));
-        self.packs.push(Pack { id: *pack.id, listed, fits });
+        self.packs.push(Pack { id: *pack.id, listed, fits, marked: false });
         for blob in &pack.blobs {
             self.store(digest(&blob.id), place(number, blob));
         }
@@ -255,13 +257,13 @@ fn read_config(store: &Store, cipher: &Cipher, opened: &mut Opened) -> Result<bo
     }
 }
 
-struct Files<T> {
-    files: Vec<(Id, T)>,
-    findings: Vec<Finding>,
+pub(super) struct Files<T> {
+    pub(super) files: Vec<(Id, T)>,
+    pub(super) findings: Vec<Finding>,
 }
 
 /// Reads, checks, decrypts and parses all files of a kind.
-fn read_all<T: DeserializeOwned + Send>(
+pub(super) fn read_all<T: DeserializeOwned + Send>(
     store: &Store,
     cipher: &Cipher,
     kind: FileType,
@@ -465,6 +467,9 @@ fn read_index(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<(Index, V
         {
             seen.insert(*pack.id, index.next());
             index.add(pack, Some(*size));
+            if let Some(added) = index.packs.last_mut() {
+                added.marked = true;
+            }
         }
     }
     findings.extend(bounded(missing));

@@ -5,6 +5,7 @@ use std::io::Read;
 
 use aes256ctr_poly1305aes::aead::AeadInPlace;
 use aes256ctr_poly1305aes::{Aes256CtrPoly1305Aes, Key};
+use firedrill_core::error::{Error, ErrorKind, Result as Attempt};
 
 /// Bytes that encryption adds.
 pub(super) const OVERHEAD: u32 = 32;
@@ -40,6 +41,22 @@ impl Cipher {
             .decrypt_in_place_detached(iv.into(), &[], &mut plain, mac.into())
             .map_err(|_| "the authentication code does not fit (MAC mismatch)".to_owned())?;
         Ok(plain)
+    }
+
+    /// The encrypted unit of a plain content.
+    pub(super) fn encrypt(&self, plain: &[u8]) -> Attempt<Vec<u8>> {
+        let failed = |why: &str| Error::new(ErrorKind::Internal, "encrypt").because(why);
+        let mut unit = vec![0; IV + plain.len()];
+        let (iv, text) = unit.split_at_mut(IV);
+        // restic takes an initialisation vector of zeros for a sign of a broken generator.
+        aws_lc_rs::rand::fill(iv).map_err(|_| failed("there are no random numbers"))?;
+        text.copy_from_slice(plain);
+        let mac = self
+            .0
+            .encrypt_in_place_detached((&*iv).into(), &[], text)
+            .map_err(|_| failed("the cipher refused the content"))?;
+        unit.extend_from_slice(&mac);
+        Ok(unit)
     }
 }
 

@@ -30,6 +30,7 @@ mod pool;
 mod restore;
 mod store;
 mod tree;
+pub mod write;
 pub(in crate::repository) mod writer;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -175,7 +175,7 @@ impl Node {
 }
 
 /// Undoes Go's `strconv.Quote` (without the outer quotes).
-fn unquote(text: &str) -> Option<Vec<u8>> {
+pub(super) fn unquote(text: &str) -> Option<Vec<u8>> {
     if !text.contains('\\') {
         return Some(text.as_bytes().to_vec());
     }

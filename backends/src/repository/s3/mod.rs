@@ -7,6 +7,7 @@ mod client;
 mod credentials;
 mod error;
 mod listing;
+mod locks;
 pub(super) mod objects;
 mod reading;
 mod runtime;
@@ -26,6 +27,7 @@ use super::access::Access;
 use super::error::{Fault, Trouble, or_rustic};
 use super::guard::{OBJECT_MAX, key_of};
 use super::location::S3Location;
+use super::locks::LockFolder;
 
 pub(super) use self::client::unknown_option;
 
@@ -54,6 +56,12 @@ struct Bucket {
 pub(super) fn open(place: &S3Location, access: &Access) -> Result<Arc<dyn WriteBackend>> {
     let (runtime, bucket) = connect(place, access)?;
     Ok(Arc::new(S3 { runtime, bucket, place: place.clone() }))
+}
+
+/// Opens the locks in a bucket.
+pub(super) fn open_locks(place: &S3Location, access: &Access) -> Result<Arc<dyn LockFolder>> {
+    let (runtime, bucket) = connect(place, access)?;
+    Ok(Arc::new(locks::Locks { runtime, bucket }))
 }
 
 /// Only Amazon is asked something: where the bucket is, unless somebody said it.
@@ -97,6 +105,19 @@ impl Bucket {
             Ok(found) => found.bucket_region().map(str::to_owned),
             Err(error) => error.raw_response().and_then(error::region_in),
         }
+    }
+
+    async fn put(&self, key: String, body: Bytes) -> Result<(), Fault> {
+        let length = i64::try_from(body.len())
+            .map_err(|_| Fault::new(Trouble::Oversized, "too large for one request"))?;
+        let put = self.client.put_object().bucket(&*self.name).key(key);
+        let put = put.content_length(length).body(ByteStream::from(body));
+        put.send().await.map(drop).map_err(|error| error::fault(&error, &self.name))
+    }
+
+    async fn delete(&self, key: String) -> Result<(), Fault> {
+        let delete = self.client.delete_object().bucket(&*self.name).key(key);
+        delete.send().await.map(drop).map_err(|error| error::fault(&error, &self.name))
     }
 
     /// Time for an operation that moves `bytes`: that of all attempts, and more for what is large.
@@ -162,24 +183,13 @@ impl WriteBackend for S3 {
             body.extend_from_slice(part);
         }
         let limit = bucket.limit(body.len() as u64);
-        let work = async move {
-            let length = i64::try_from(body.len())
-                .map_err(|_| Fault::new(Trouble::Oversized, "too large for one request"))?;
-            let put = bucket.client.put_object().bucket(&*bucket.name).key(key);
-            let put = put.content_length(length).body(ByteStream::from(body.freeze()));
-            put.send().await.map_err(|error| error::fault(&error, &bucket.name))?;
-            Ok(())
-        };
+        let work = async move { bucket.put(key, body.freeze()).await };
         or_rustic(self.runtime.run(limit, work), || self.attempted("write", tpe, id))
     }
 
     fn remove(&self, tpe: FileType, id: &Id, _: bool) -> RusticResult<()> {
         let (bucket, key) = (self.bucket.clone(), self.bucket.key(tpe, id));
-        let work = async move {
-            let delete = bucket.client.delete_object().bucket(&*bucket.name).key(key);
-            delete.send().await.map_err(|error| error::fault(&error, &bucket.name))?;
-            Ok(())
-        };
+        let work = async move { bucket.delete(key).await };
         or_rustic(self.runtime.run(self.bucket.limit(0), work), || self.attempted("remove", tpe, id))
     }
 }

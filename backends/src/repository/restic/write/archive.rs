@@ -1,0 +1,383 @@
+//! Walks what is backed up and saves it: content as chunks, folders as trees.
+//!
+//! What cannot be read is left out of its folder and told: with `strict`, the caller then saves no snapshot.
+//! Errors of the repository end the walk.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::manifest::Digest;
+use jiff::Timestamp;
+use rustic_core::repofile::BlobType;
+use rustix::fs::OFlags;
+
+use super::backup::{BackupRequest, Counts, UNREAD_MAX, Unread};
+use super::chunk::Chunker;
+use super::exclude::Patterns;
+use super::node::{Hex, Node};
+use super::parent::Parents;
+use super::people::Accounts;
+use super::saver::Saver;
+use super::source::{Folder, Opener, Place};
+
+/// A file that grows is read at most this much beyond the size that it had.
+const GROWTH_MAX: u64 = 16 << 20;
+/// Linux allows no deeper path to be named.
+const DEPTH_MAX: usize = 2048;
+/// What the tag of a cache folder begins with.
+const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
+
+/// A walk.
+pub(super) struct Archive<'a, 's> {
+    pub(super) saver: &'a mut Saver<'s>,
+    pub(super) parents: &'a Parents<'a>,
+    pub(super) request: &'a BackupRequest,
+    pub(super) patterns: &'a Patterns,
+    pub(super) accounts: &'a Accounts,
+    pub(super) chunker: Chunker,
+    /// The time of the snapshot, which streams carry.
+    pub(super) time: Timestamp,
+    pub(super) seen: Seen,
+}
+
+/// What a walk saw.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) counts: Counts,
+    pub(super) unread: Vec<Unread>,
+    pub(super) unread_more: u64,
+    pub(super) mounts: Vec<PathBuf>,
+}
+
+/// A tree while its entries come in.
+struct Tree(Vec<u8>);
+
+impl Tree {
+    fn new() -> Self {
+        Self(b"{\"nodes\":[".to_vec())
+    }
+
+    fn add(&mut self, node: &Node) -> Result<()> {
+        let json = node
+            .json()
+            .map_err(|error| Error::new(ErrorKind::Internal, "write a tree").from_source(&error))?;
+        if self.0.last() != Some(&b'[') {
+            self.0.push(b',');
+        }
+        self.0.extend(json);
+        Ok(())
+    }
+
+    fn close(mut self) -> Vec<u8> {
+        self.0.extend(b"]}\n");
+        self.0
+    }
+}
+
+/// The entries of the same folder in the parent snapshot.
+type Earlier = BTreeMap<Vec<u8>, Node>;
+
+impl Archive<'_, '_> {
+    /// Saves a stream and returns its entry; nothing when it did not end well.
+    pub(super) fn stream(&mut self, path: &Path, open: Opener) -> Result<Option<Node>> {
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let mut node = Node::made(name, false, self.time);
+        node.user = self.accounts.user(node.uid);
+        node.group = self.accounts.group(node.gid);
+        let content = match open() {
+            Ok(reader) => self.content(reader)?,
+            Err(error) => Err(error),
+        };
+        match content {
+            Ok((content, size)) => {
+                node.content = Some(content);
+                node.size = size;
+                Ok(Some(node))
+            }
+            Err(error) => {
+                self.tell(path, error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    /// Saves everything in `folder`, and returns the id of its tree.
+    pub(super) fn folder(&mut self, folder: &Folder, path: &Path, earlier: Option<Digest>) -> Result<Digest> {
+        let before = self.earlier(earlier)?;
+        let mut tree = Tree::new();
+        for (name, place) in &folder.children {
+            let here = path.join(std::ffi::OsStr::from_bytes(name));
+            let previous = before.get(name);
+            let node = match place {
+                Place::Made(node) => {
+                    self.count_file(previous, node);
+                    Some((**node).clone())
+                }
+                Place::Disk(disk) => self.entry(name, disk, previous, None, 0)?,
+                Place::Folder(inner) => Some(self.way(name, inner, &here, previous)?),
+            };
+            if let Some(node) = node {
+                tree.add(&node)?;
+            }
+        }
+        self.saver.save(BlobType::Tree, tree.close())
+    }
+
+    /// A folder that leads to sources.
+    fn way(&mut self, name: &[u8], inner: &Folder, path: &Path, previous: Option<&Node>) -> Result<Node> {
+        let subtree = self.folder(inner, path, previous.and_then(|node| node.subtree).map(|id| id.0))?;
+        let on_disk = inner.on_disk.as_deref().and_then(|disk| {
+            // A link on the way is followed, as it is when the source is opened.
+            let meta = fs::metadata(disk).ok().filter(Metadata::is_dir)?;
+            Node::of(name, disk, &meta, self.accounts).ok()
+        });
+        let mut node = on_disk.map_or_else(|| Node::made(name, true, self.time), |(node, _)| node);
+        node.subtree = Some(Hex(subtree));
+        self.count_folder(previous, &node);
+        Ok(node)
+    }
+
+    /// The root of the file system as a source.
+    pub(super) fn root(&mut self, disk: &Path, earlier: Option<Digest>) -> Result<Option<Digest>> {
+        let device = match fs::symlink_metadata(disk) {
+            Ok(meta) => meta.dev(),
+            Err(error) => {
+                self.tell(disk, error.to_string());
+                return Ok(None);
+            }
+        };
+        self.listed(disk, earlier, device, 0)
+    }
+
+    /// The entry for what is at `disk`; nothing when it is left out or cannot be read. `device` is the file
+    /// system to stay on.
+    fn entry(
+        &mut self,
+        name: &[u8],
+        disk: &Path,
+        previous: Option<&Node>,
+        device: Option<u64>,
+        depth: usize,
+    ) -> Result<Option<Node>> {
+        self.saver.check()?;
+        if self.patterns.leave_out(disk.as_os_str().as_bytes()) {
+            return Ok(None);
+        }
+        let meta = match fs::symlink_metadata(disk) {
+            Ok(meta) => meta,
+            Err(error) => {
+                let gone = error.kind() == io::ErrorKind::NotFound && depth > 0;
+                self.tell(disk, if gone { "it vanished meanwhile".to_owned() } else { error.to_string() });
+                return Ok(None);
+            }
+        };
+        let foreign = device.is_some_and(|device| self.request.one_file_system && meta.dev() != device);
+        // Sockets are made anew by whoever listens on them.
+        if meta.file_type().is_socket() || (foreign && !meta.is_dir()) {
+            return Ok(None);
+        }
+        let node = match Node::of(name, disk, &meta, self.accounts) {
+            Ok((node, unread)) => {
+                if let Some(why) = unread {
+                    self.tell(disk, why);
+                }
+                node
+            }
+            Err(why) => {
+                self.tell(disk, why);
+                return Ok(None);
+            }
+        };
+        if meta.is_dir() {
+            return self.directory(node, disk, previous, (foreign, device.unwrap_or(meta.dev())), depth);
+        }
+        if meta.is_file() { self.file(node, disk, previous, &meta) } else { Ok(Some(node)) }
+    }
+
+    fn directory(
+        &mut self,
+        mut node: Node,
+        disk: &Path,
+        previous: Option<&Node>,
+        (foreign, device): (bool, u64),
+        depth: usize,
+    ) -> Result<Option<Node>> {
+        let subtree = if foreign {
+            // The folder itself is kept: something is mounted there after a restore, too.
+            self.seen.mounts.push(disk.to_owned());
+            Some(self.saver.save(BlobType::Tree, Tree::new().close())?)
+        } else {
+            let earlier = previous.and_then(|node| node.subtree).map(|id| id.0);
+            self.listed(disk, earlier, device, depth + 1)?
+        };
+        let Some(subtree) = subtree else { return Ok(None) };
+        node.subtree = Some(Hex(subtree));
+        self.count_folder(previous, &node);
+        Ok(Some(node))
+    }
+
+    /// The tree of a folder on disk; nothing when it cannot be listed.
+    fn listed(
+        &mut self,
+        disk: &Path,
+        earlier: Option<Digest>,
+        device: u64,
+        depth: usize,
+    ) -> Result<Option<Digest>> {
+        let names = match names(disk) {
+            Ok(_) if depth > DEPTH_MAX => Err(io::Error::other("it lies too deep")),
+            names => names,
+        };
+        let names = match names {
+            Ok(names) => names,
+            Err(error) => {
+                self.tell(disk, error.to_string());
+                return Ok(None);
+            }
+        };
+        let only = self.mark(disk, &names);
+        let before = self.earlier(earlier)?;
+        let mut tree = Tree::new();
+        for name in &names {
+            if only.as_ref().is_some_and(|only| only != name) {
+                continue;
+            }
+            let path = disk.join(std::ffi::OsStr::from_bytes(name));
+            if let Some(node) = self.entry(name, &path, before.get(name), Some(device), depth)? {
+                tree.add(&node)?;
+            }
+        }
+        self.saver.save(BlobType::Tree, tree.close()).map(Some)
+    }
+
+    /// The file by which a folder says that it is not to be saved, if it has one.
+    fn mark(&self, disk: &Path, names: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let has = |mark: &[u8]| names.binary_search_by(|name| name.as_slice().cmp(mark)).is_ok();
+        let cache = b"CACHEDIR.TAG";
+        if self.request.exclude_caches && has(cache) && is_cache_tag(&disk.join("CACHEDIR.TAG")) {
+            return Some(cache.to_vec());
+        }
+        let marks = self.request.exclude_if_present.iter().map(|mark| mark.as_bytes());
+        marks.into_iter().find(|mark| has(mark)).map(<[u8]>::to_vec)
+    }
+
+    fn file(
+        &mut self,
+        mut node: Node,
+        disk: &Path,
+        previous: Option<&Node>,
+        meta: &Metadata,
+    ) -> Result<Option<Node>> {
+        if let Some(earlier) = previous
+            && node.is_unchanged_since(earlier, self.request.ignore_inode, self.request.ignore_ctime)
+            && let Some(content) = &earlier.content
+            && content.iter().all(|id| self.saver.has(BlobType::Data, &id.0))
+        {
+            node.content = Some(content.clone());
+            self.seen.counts.files_unmodified += 1;
+            self.seen.counts.bytes += node.size;
+            return Ok(Some(node));
+        }
+        let content = match open(disk, meta) {
+            Ok((file, size)) => self.content(file.take(size.saturating_add(GROWTH_MAX)))?,
+            Err(error) => Err(error),
+        };
+        let (content, size) = match content {
+            Ok(read) => read,
+            Err(error) => {
+                self.tell(disk, error.to_string());
+                return Ok(None);
+            }
+        };
+        node.content = Some(content);
+        node.size = size;
+        self.count_file(previous, &node);
+        Ok(Some(node))
+    }
+
+    /// Saves what `reader` gives. The outer error is the repository's, the inner one the reader's.
+    fn content(&mut self, reader: impl Read) -> Result<io::Result<(Vec<Hex>, u64)>> {
+        let mut chunker = self.chunker.clone();
+        let mut chunks = chunker.cut(reader);
+        let (mut content, mut size) = (Vec::new(), 0);
+        loop {
+            self.saver.check()?;
+            match chunks.next() {
+                Ok(Some(chunk)) => {
+                    size += chunk.len() as u64;
+                    content.push(Hex(self.saver.save(BlobType::Data, chunk)?));
+                }
+                Ok(None) => return Ok(Ok((content, size))),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+    }
+
+    fn earlier(&self, tree: Option<Digest>) -> Result<Earlier> {
+        tree.map_or_else(|| Ok(Earlier::new()), |tree| self.parents.entries(&tree))
+    }
+
+    fn count_file(&mut self, previous: Option<&Node>, node: &Node) {
+        let counts = &mut self.seen.counts;
+        match previous {
+            None => counts.files_new += 1,
+            Some(previous) if previous == node => counts.files_unmodified += 1,
+            Some(_) => counts.files_changed += 1,
+        }
+        counts.bytes += node.size;
+    }
+
+    fn count_folder(&mut self, previous: Option<&Node>, node: &Node) {
+        let counts = &mut self.seen.counts;
+        match previous {
+            None => counts.dirs_new += 1,
+            Some(previous) if previous == node => counts.dirs_unmodified += 1,
+            Some(_) => counts.dirs_changed += 1,
+        }
+    }
+
+    fn tell(&mut self, path: &Path, why: String) {
+        if self.seen.unread.len() < UNREAD_MAX {
+            self.seen.unread.push(Unread { path: path.to_owned(), why });
+        } else {
+            self.seen.unread_more += 1;
+        }
+    }
+}
+
+/// The names in a folder, sorted as trees are.
+fn names(disk: &Path) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = fs::read_dir(disk)?
+        .map(|entry| entry.map(|entry| entry.file_name().into_vec()))
+        .collect::<io::Result<Vec<_>>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Opens a regular file that was one when it was looked at, and returns its size.
+fn open(disk: &Path, looked: &Metadata) -> io::Result<(File, u64)> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
+    let file =
+        OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(disk)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || (meta.dev(), meta.ino()) != (looked.dev(), looked.ino()) {
+        return Err(io::Error::other("it was replaced meanwhile"));
+    }
+    let size = meta.len();
+    Ok((file, size))
+}
+
+fn is_cache_tag(path: &Path) -> bool {
+    let Ok(meta) = fs::symlink_metadata(path) else { return false };
+    let mut start = Vec::new();
+    meta.is_file()
+        && open(path, &meta)
+            .and_then(|(file, _)| file.take(CACHE_TAG.len() as u64).read_to_end(&mut start))
+            .is_ok()
+        && start == CACHE_TAG
+}

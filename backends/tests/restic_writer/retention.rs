@@ -1,0 +1,1 @@
+//! Rules against those of restic, on random snapshots.
