@@ -1,6 +1,7 @@
 //! Who waits for whom.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -80,7 +81,9 @@ fn we_respect_those_of_restic() {
     let waiting = std::thread::spawn(move || patient.prune(&PruneRequest::default(), &watch()).map(drop));
     std::thread::sleep(Duration::from_millis(600));
     assert!(!waiting.is_finished());
-    drop(child.stdin.take());
+    let mut input = child.stdin.take().expect("a pipe");
+    input.write_all(b"something, for restic refuses to save nothing").expect("restic reads its input");
+    drop(input);
     assert!(child.wait().expect("wait").success(), "the backup was disturbed");
     waiting.join().expect("no panic").expect("it came to its turn");
     check(&repository);

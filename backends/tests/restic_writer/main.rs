@@ -11,6 +11,9 @@
 #![cfg(test)]
 
 mod backups;
+#[path = "../hostile/support/craft.rs"]
+#[expect(dead_code, reason = "the stories of hostile repositories use more of it")]
+mod craft;
 mod locks;
 mod pruning;
 mod retention;

@@ -19,6 +19,10 @@ pub struct Guard {
     pub never_drop: BTreeSet<SnapshotId>,
     /// At most this share of all snapshots may go at once; `None` without limit.
     pub max_share: Option<f64>,
+    /// Whether rules are applied although a snapshot is dated in the future.
+    pub allow_future: bool,
+    /// Whether a series may lose all of its snapshots.
+    pub allow_empty: bool,
 }
 
 /// Why nothing is removed.
@@ -65,26 +69,27 @@ impl Guard {
             return Ok(());
         }
         let latest = now.checked_add(AHEAD_MAX).unwrap_or(Timestamp::MAX);
-        if let Some(one) = decided.iter().find(|one| one.candidate.time > latest) {
+        let future = decided.iter().find(|one| one.candidate.time > latest);
+        if let Some(one) = future.filter(|_| !self.allow_future) {
             return Err(Refusal::Future { id: one.candidate.id.clone(), time: one.candidate.time });
         }
         if self.max_share.is_some_and(|share| removed as f64 > share * decided.len() as f64) {
             return Err(Refusal::TooMany { removed, all: decided.len() });
         }
-        self.check_series(decided)
+        if self.allow_empty { Ok(()) } else { check_series(decided) }
     }
+}
 
-    fn check_series(&self, decided: &[Decided]) -> Result<(), Refusal> {
-        let mut series: BTreeMap<usize, (usize, &Decided, bool)> = BTreeMap::new();
-        for one in decided {
-            let entry = series.entry(one.series).or_insert((0, one, false));
-            entry.0 += 1;
-            entry.2 |= !one.is_removed();
-        }
-        match series.into_values().find(|(_, _, kept)| !kept) {
-            Some((count, one, _)) => Err(Refusal::Emptied { series: name(one), count }),
-            None => Ok(()),
-        }
+fn check_series(decided: &[Decided]) -> Result<(), Refusal> {
+    let mut series: BTreeMap<usize, (usize, &Decided, bool)> = BTreeMap::new();
+    for one in decided {
+        let entry = series.entry(one.series).or_insert((0, one, false));
+        entry.0 += 1;
+        entry.2 |= !one.is_removed();
+    }
+    match series.into_values().find(|(_, _, kept)| !kept) {
+        Some((count, one, _)) => Err(Refusal::Emptied { series: name(one), count }),
+        None => Ok(()),
     }
 }
 

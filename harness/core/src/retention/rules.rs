@@ -212,7 +212,11 @@ fn one_series(members: &[&Candidate], policy: &Policy, now: Timestamp, zone: &Ti
         .enumerate()
         .map(|(number, member)| {
             let tagged = policy.tags.iter().filter(|list| member.has_tags(list));
-            let mut reasons: Vec<String> = tagged.map(|list| format!("has tags [{list}]")).collect();
+            let mut reasons: Vec<String> = tagged
+                .map(|list| {
+                    format!("has tags [{}]", list.split(',').map(str::trim).collect::<Vec<_>>().join(", "))
+                })
+                .collect();
             reasons.extend(
                 within.filter(|(_, after)| member.time > *after).map(|(age, _)| format!("within {age}")),
             );

@@ -184,6 +184,7 @@ impl Node {
             user: accounts.user(meta.uid()),
             group: accounts.group(meta.gid()),
             inode: meta.ino(),
+            device_id: meta.dev(),
             ..Self::made(name, false, mtime.0)
         };
         node.mode = permissions(meta.mode());
@@ -220,7 +221,11 @@ impl Node {
             "file" => self.size = meta.len(),
             "symlink" => {
                 let target = std::fs::read_link(path).map_err(|error| error.to_string())?;
-                self.linktarget = target.to_string_lossy().into_owned();
+                for chunk in target.as_os_str().as_bytes().utf8_chunks() {
+                    self.linktarget.push_str(chunk.valid());
+                    // Go replaces byte by byte.
+                    self.linktarget.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+                }
                 if target.to_str().is_none() {
                     self.linktarget_raw = Some(STANDARD.encode(target.as_os_str().as_bytes()));
                 }
@@ -230,9 +235,6 @@ impl Node {
         }
         if !matches!(name, "dir" | "fifo") {
             self.links = meta.nlink();
-        }
-        if self.links > 1 {
-            self.device_id = meta.dev();
         }
         Ok(())
     }
@@ -250,7 +252,11 @@ impl Node {
 
     /// The entry as it stands in a tree.
     pub(super) fn json(&self) -> Result<Vec<u8>, serde_json::Error> {
-        Ok(escaped(serde_json::to_vec(self)?))
+        let mut json = serde_json::to_string(self)?;
+        if self.linktarget_raw.is_some() {
+            json = json.replace(char::REPLACEMENT_CHARACTER, "\\ufffd");
+        }
+        Ok(escaped(json.into_bytes()))
     }
 }
 
