@@ -11,6 +11,7 @@
 //! | [`event`], [`evidence`] | timestamped facts, and the chained file that keeps them |
 //! | [`judge`], [`verdict`] | evidence in, verdicts out |
 //! | [`memory`] | what was proven, which is what the next drill expects |
+//! | [`pipeline`] | the jobs that write backups: when they run, and what became of them |
 //! | [`retention`] | which snapshots are kept, and which are not |
 //!
 //! This crate never talks to a repository, a cluster or a database, and never prints.
@@ -20,6 +21,7 @@ pub mod cell;
 pub mod clock;
 pub mod config;
 pub mod digests;
+mod durable;
 pub mod error;
 pub mod event;
 pub mod evidence;
@@ -27,6 +29,7 @@ pub mod finding;
 pub mod judge;
 pub mod manifest;
 pub mod memory;
+pub mod pipeline;
 pub mod plan;
 pub mod planner;
 pub mod ports;

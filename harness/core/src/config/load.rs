@@ -56,8 +56,11 @@ fn understand(text: &str, problems: &mut Vec<Problem>) -> Option<Config> {
     if problems.iter().any(|p| p.severity == Severity::Error) {
         return None;
     }
-    match serde_json::from_value(merge_probes(document.value)) {
-        Ok(config) => Some(config),
+    match serde_json::from_value(merge_probes(document.value.clone())) {
+        Ok(config) => {
+            semantic::jobs::overlaps(&config, &document, problems);
+            Some(config)
+        }
         Err(error) => {
             // The schema and the types disagree; say what the types said.
             problems.push(Problem::error(Place::START, "", error.to_string()));

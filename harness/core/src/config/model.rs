@@ -7,6 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::copies::{BackupKind, CopyConfig};
+use super::jobs::{BackupConfig, JobConfig};
+use super::notify::Notify;
 use super::runtime::RuntimeConfig;
 use super::schedule::{Cron, Timezone};
 use super::settings::{Expectations, Objectives, Probes};
@@ -36,6 +38,13 @@ pub struct Config {
     /// restored as one, besides its targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<GroupConfig>,
+    /// Jobs around the backups: retention, mirrors, checks, statistics, restore tests. Backups themselves are jobs
+    /// of their targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<JobConfig>,
+    /// Who is told when something goes bad, and when it is well again.
+    #[serde(default)]
+    pub notify: Notify,
     /// Thresholds of the probes, for all targets.
     #[serde(default)]
     pub probes: Probes,
@@ -123,6 +132,9 @@ pub struct TargetConfig {
     /// When it is backed up: a cron expression of five fields.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Cron>,
+    /// How firedrill backs it up. Without it somebody else does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupConfig>,
     /// What was promised.
     #[serde(default)]
     pub objectives: Objectives,
@@ -218,8 +230,8 @@ pub struct RestoreTest {
     /// Time for one drill.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Span>,
-    /// When the restore test is meant to run: a cron expression of five fields. firedrill does not
-    /// start itself; alerts need to know when a run is overdue.
+    /// When the restore test is meant to run: a cron expression of five fields. Alerts need to know when a run is
+    /// overdue. It is started by somebody else, or by a job with `restore_test`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<Cron>,
     /// Whether each run also drills a deliberately damaged backup, which must be found out.

@@ -18,6 +18,8 @@ use super::units::Span;
 const DAYS_MAX: i64 = 400;
 /// At most so many moments of a schedule are looked at.
 const OCCURRENCES_MAX: usize = 10_000;
+/// At most so many changes of a clock are gone through to find one moment.
+const CHANGES_MAX: usize = 64;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A cron expression of five fields: minute, hour, day of month, month, day of week.
@@ -34,26 +36,40 @@ impl Cron {
         self.gap
     }
 
-    /// When it runs from `from` to `to`, by the wall clock of `zone`; the newest `max` of these moments,
-    /// oldest first. Of the moments of a very frequent schedule no more than that are looked at.
+    /// When it runs next after `after`, by the wall clock of `zone`.
+    ///
+    /// What runs in every hour (`*` in the field of the hour) goes on through a change of the clock: an hour that comes
+    /// twice has its runs twice, one that is left out has none. What runs at an hour of the day runs once a day: at
+    /// the first of two such moments, or an hour later when there is none. Vixie cron does the same.
+    pub fn next(&self, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+        let cron = parser().parse(&self.text).ok()?;
+        match self.every_hour() {
+            true => next_elapsed(&cron, zone, after),
+            false => next_by_day(&cron, zone, after),
+        }
+    }
+
+    /// When it runs after `from` and until `to`, by the wall clock of `zone`; the newest `max` of these moments,
+    /// oldest first. Of the moments of a very frequent schedule no more than a number are looked at.
     pub fn occurrences(&self, zone: &TimeZone, from: Timestamp, to: Timestamp, max: usize) -> Vec<Timestamp> {
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-        let Ok(cron) = parser.parse(&self.text) else { return Vec::new() };
         let mut found = std::collections::VecDeque::new();
-        let mut at = zone.to_datetime(from);
+        let mut at = from;
         for _ in 0..OCCURRENCES_MAX {
-            let Ok(next) = cron.find_next_occurrence(&at, false) else { break };
-            let Ok(moment) = next.to_zoned(zone.clone()).map(|zoned| zoned.timestamp()) else { break };
-            if moment > to {
-                break;
-            }
+            let Some(moment) = self.next(zone, at).filter(|moment| *moment <= to) else { break };
             found.push_back(moment);
             if found.len() > max {
                 found.pop_front();
             }
-            at = next;
+            at = moment;
         }
         found.into()
+    }
+
+    fn every_hour(&self) -> bool {
+        match self.text.split_whitespace().nth(1) {
+            Some(hour) => hour.starts_with('*'),
+            None => self.text.eq_ignore_ascii_case("@hourly"),
+        }
     }
 
     /// The expression as typed.
@@ -74,7 +90,7 @@ impl FromStr for Cron {
                 if fields == 1 { "" } else { "s" }
             ));
         }
-        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let parser = parser();
         let cron = parser.parse(trimmed).map_err(|_| culprit(&parser, trimmed))?;
         let start = date(2027, 1, 1).at(0, 0, 0, 0);
         let Ok(first) = cron.find_next_occurrence(&start, true) else {
@@ -83,6 +99,40 @@ impl FromStr for Cron {
         let every_day = fields == 5 && trimmed.split_whitespace().skip(2).all(|field| field == "*");
         Ok(Self { text: trimmed.to_owned(), gap: longest_gap(&cron, first, every_day) })
     }
+}
+
+fn parser() -> CronParser {
+    CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build()
+}
+
+/// The next moment after `after` at which the wall clock, as it goes, shows a time that fits.
+fn next_elapsed(cron: &croner::Cron, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    let (mut from, mut inclusive) = (after, false);
+    for _ in 0..CHANGES_MAX {
+        let offset = zone.to_offset(from);
+        let fits = cron.find_next_occurrence(&offset.to_datetime(from), inclusive).ok()?;
+        let moment = offset.to_timestamp(fits).ok()?;
+        match zone.following(from).next().map(|change| change.timestamp()).filter(|at| *at <= moment) {
+            None => return Some(moment),
+            // The clock is changed before that comes.
+            Some(change) => (from, inclusive) = (change, true),
+        }
+    }
+    None
+}
+
+/// The next moment after `after` that a day of the calendar has once.
+fn next_by_day(cron: &croner::Cron, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
+    let mut at = zone.to_datetime(after);
+    for _ in 0..OCCURRENCES_MAX {
+        let fits = cron.find_next_occurrence(&at, false).ok()?;
+        let moment = fits.to_zoned(zone.clone()).ok()?.timestamp();
+        if moment > after {
+            return Some(moment);
+        }
+        at = fits;
+    }
+    None
 }
 
 /// Which field of a refused expression is wrong.
@@ -273,6 +323,27 @@ mod tests {
         for (words, fields) in [("@hourly", 1.0), ("@daily", 24.0), ("@weekly", 168.0)] {
             assert_eq!(hours(words), fields);
         }
+    }
+
+    #[test]
+    fn a_change_of_the_clock_neither_doubles_nor_loses_a_run() {
+        let told = |cron: &str, from: &str, to: &str| {
+            let zone = jiff::tz::TimeZone::get("Europe/Zurich").unwrap();
+            let cron: Cron = cron.parse().unwrap();
+            let moments = cron.occurrences(&zone, from.parse().unwrap(), to.parse().unwrap(), 100);
+            moments.iter().map(|at| at.to_string()[11..16].to_owned()).collect::<Vec<_>>().join(" ")
+        };
+        // To summer time: 01:00 UTC, when it is 02:00 and becomes 03:00.
+        let spring = ("2026-03-28T23:00:00Z", "2026-03-29T04:00:00Z");
+        assert_eq!(told("20 * * * *", spring.0, spring.1), "23:20 00:20 01:20 02:20 03:20");
+        assert_eq!(told("30 2 * * *", spring.0, spring.1), "01:30", "an hour later by the clock: 03:30");
+        assert_eq!(told("30 2,3 * * *", spring.0, spring.1), "01:30");
+        assert_eq!(told("0 */2 * * *", spring.0, spring.1), "02:00 04:00", "at 04:00; there is no 02:00");
+        // And back: 01:00 UTC, when it is 03:00 and becomes 02:00 for the second time.
+        let autumn = ("2026-10-24T22:30:00Z", "2026-10-25T04:00:00Z");
+        assert_eq!(told("20 * * * *", autumn.0, autumn.1), "23:20 00:20 01:20 02:20 03:20");
+        assert_eq!(told("30 2 * * *", autumn.0, autumn.1), "00:30");
+        assert_eq!(told("30 2,3 * * *", autumn.0, autumn.1), "00:30 02:30");
     }
 
     #[test]

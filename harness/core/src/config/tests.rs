@@ -452,6 +452,84 @@ fn mistakes_of_meaning_in_groups() {
 }
 
 #[test]
+fn mistakes_of_meaning_in_jobs() {
+    let text = |target: &str, jobs: &str| {
+        format!(
+            "version: 1\ncopies: [{{name: a, repository: /a}}, {{name: m, role: mirror, repository: /m}}, {{name: dumps, kind: object_dump, repository: /d}}]\ntargets:\n  - name: shop\n    {}\njobs: [{jobs}]\n",
+            target.replace('\n', "\n    ")
+        )
+    };
+    let capture =
+        |capture: &str| text(&format!("tag: shop\nhost: shop\nbackup:\n  capture:\n    - {capture}"), "");
+    let job = |job: &str| text("tag: shop", job);
+    same_as_before(
+        "jobs",
+        &gallery(&[
+            ("nothing captured", text("tag: shop\nhost: shop\nbackup: {capture: []}", "")),
+            ("two in one", capture("{files: {paths: [/a]}, command: {run: [a], as: /b}}")),
+            ("an empty one", capture("{}")),
+            ("a relative path", capture("files: {paths: [srv]}")),
+            ("a place that is none", capture("command: {run: [a], as: ../b}")),
+            (
+                "one place twice",
+                capture("command: {run: [a], as: /b}\n- {postgres: {as: /b}}")
+                    .replace("\n    - {pos", "\n        - {pos"),
+            ),
+            ("a password in arguments", capture("mariadb: {as: /b, arguments: [--password=hunter2]}")),
+            (
+                "a password in a URL",
+                capture("command: {run: [pg_dump, \"postgres://me:hunter2@db/shop\"], as: /b}"),
+            ),
+            (
+                "a password that stays",
+                capture("postgres: {as: /b, via: [ssh, db], server: {password_env: X}}"),
+            ),
+            ("no host", text("tag: shop\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
+            ("two hosts", text("tag: shop\nhost: [a, b]\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
+            (
+                "files as an object",
+                text("kind: object_dump\nbackup: {capture: [{files: {paths: [/a]}}]}", ""),
+            ),
+            (
+                "two objects",
+                text(
+                    "kind: object_dump\nbackup: {capture: [{postgres: {as: /a}}, {postgres: {as: /b}}]}",
+                    "",
+                ),
+            ),
+            ("not ours", text("kind: velero\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
+            (
+                "into a mirror",
+                text("tag: shop\nhost: a\nbackup: {to: m, capture: [{files: {paths: [/a]}}]}", ""),
+            ),
+            (
+                "into the wrong kind",
+                text("tag: shop\nhost: a\nbackup: {to: dumps, capture: [{files: {paths: [/a]}}]}", ""),
+            ),
+            ("no job", job("{name: x}")),
+            ("two jobs", job("{name: x, restore_test: {}, check: {copy: a}}")),
+            ("two of one name", job("{name: x, restore_test: {}}, {name: x, check: {copy: b}}")),
+            (
+                "the name of a backup",
+                text(
+                    "tag: shop\nhost: a\nbackup: {capture: [{files: {paths: [/a]}}]}",
+                    "{name: shop, restore_test: {}}",
+                ),
+            ),
+            ("no rule", job("{name: x, retention: {copy: a, keep: {}}}")),
+            ("from itself", job("{name: x, mirror: {from: a, to: a}}")),
+            ("into no mirror", job("{name: x, mirror: {from: m, to: a}}")),
+            ("a clock", job("{name: x, schedule: \"0 25 * * *\", restore_test: {}, rules: {deadline: 0s}}")),
+            (
+                "no secret",
+                with("notify: {ntfy: {server: \"https://me:hunter2@ntfy.sh\", token_env: A, username: b}}"),
+            ),
+            ("no URL", with("notify: {webhooks: [{headers_env: {A: B}}, {url: a, url_env: B}]}")),
+        ]),
+    );
+}
+
+#[test]
 fn mistakes_of_meaning_elsewhere() {
     same_as_before(
         "elsewhere",
@@ -486,6 +564,10 @@ fn no_secret_is_shown() {
         copy("repository: rest:http://me:hunter2@server:8000/"),
         copy("repository: http://me:hunter2@server:8000/"),
         copy("repository: sftp:http://me:hunter2@x"),
+        with("targets: [{name: a, tag: a, backup: {capture: [{mariadb: {as: b, arguments: [-phunter2]}}]}}]"),
+        with(
+            "targets: [{name: a, tag: a, backup: {capture: [{command: {as: b, run: [env, PGPASSWORD=hunter2, x]}}]}}]",
+        ),
         copy("repository: /srv\npassword: hunter2"),
         copy("repository: /srv\noptions: {region: 5, secret_access_key: hunter2, x: 1}"),
         copy("repository: /srv\npassword_env: hunter2-is-my-password"),

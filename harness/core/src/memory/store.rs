@@ -1,38 +1,27 @@
-//! Baselines as files: one per copy and series, readable by the owner alone.
-//!
-//! A file has two lines: a header with the format version and the SHA-256 of the second line, and the
-//! baseline itself as JSON. The hash is there because a baseline with one wrong digit is still JSON, and
-//! would become a wrong expectation.
+//! Baselines as files: one per copy and series, readable by the owner alone, see [`crate::durable`]. A baseline with
+//! one wrong digit would become a wrong expectation.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::durable::{self, Trouble};
 use crate::error::{Error, ErrorKind, Result};
 use crate::snapshot::{CopyName, Series};
 
 use super::Baseline;
 
-/// The version of the file format.
-const VERSION: u32 = 1;
 /// The folder of the baselines in the state folder.
 const FOLDER: &str = "memory";
-/// A larger file is not one of ours, and none is written.
-const FILE_MAX: u64 = 4 << 20;
+/// What the files are.
+const KIND: durable::Kind =
+    durable::Kind { word: "memory", called: "baseline", version: 1, bytes_max: 4 << 20 };
 /// How often, and how long apart, the lock of another process is waited for.
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
-
-#[derive(Serialize, Deserialize)]
-struct Header {
-    memory: u32,
-    sha256: String,
-}
 
 /// The store of baselines.
 #[derive(Clone, Debug)]
@@ -83,7 +72,7 @@ impl Memory {
             .advise("remove the present baseline first if the older one is what you want"));
         }
         let path = self.path(&baseline.copy, &baseline.series);
-        write(&path, baseline).map_err(|e| {
+        durable::write(&path, KIND, baseline).map_err(|e| {
             Error::new(ErrorKind::Scratch, format!("write the baseline {}", path.display()))
                 .from_source(&e)
                 .advise(if e.kind() == std::io::ErrorKind::FileTooLarge {
@@ -164,13 +153,7 @@ impl Memory {
                 .from_source(e)
                 .advise("choose a writable folder on a local file system with --state")
         };
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| failed(&e))?;
+        let file = durable::lock_file(&path).map_err(|e| failed(&e))?;
         for _ in 0..LOCK_TRIES {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
@@ -183,35 +166,11 @@ impl Memory {
 }
 
 fn read(path: &Path) -> Result<Option<Baseline>> {
-    let failed = |e: &std::io::Error| {
-        Error::new(ErrorKind::Unavailable, format!("read the baseline {}", path.display())).from_source(e)
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(failed(&e)),
-    };
-    let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(|e| failed(&e))?;
-    parse(&bytes).map(Some).map_err(|why| damaged(path, &why))
-}
-
-fn parse(bytes: &[u8]) -> Result<Baseline, String> {
-    if bytes.len() as u64 > FILE_MAX {
-        return Err("it is larger than any baseline".to_owned());
-    }
-    let mut lines = bytes.split(|b| *b == b'\n');
-    let (Some(header), Some(body), Some([])) = (lines.next(), lines.next(), lines.next()) else {
-        return Err("it is cut short".to_owned());
-    };
-    let header: Header = serde_json::from_slice(header).map_err(|e| format!("its header: {e}"))?;
-    if header.memory != VERSION {
-        return Err(format!("it has format version {}, this firedrill reads {VERSION}", header.memory));
-    }
-    if header.sha256 != hex::encode(Sha256::digest(body)) {
-        return Err("its content does not fit its hash".to_owned());
-    }
-    serde_json::from_slice(body).map_err(|e| e.to_string())
+    durable::read(path, KIND).map_err(|trouble| match trouble {
+        Trouble::Io(e) => Error::new(ErrorKind::Unavailable, format!("read the baseline {}", path.display()))
+            .from_source(&e),
+        Trouble::Damaged(why) => damaged(path, &why),
+    })
 }
 
 fn damaged(path: &Path, why: &str) -> Error {
@@ -220,39 +179,13 @@ fn damaged(path: &Path, why: &str) -> Error {
         .advise("remove the file; the next verified drill writes a new one")
 }
 
-/// Writes beside the target, makes it durable, and renames: a reader sees the old or the new baseline.
-fn write(path: &Path, baseline: &Baseline) -> std::io::Result<()> {
-    let body = serde_json::to_vec(baseline)?;
-    let header = Header { memory: VERSION, sha256: hex::encode(Sha256::digest(&body)) };
-    let mut text = serde_json::to_vec(&header)?;
-    text.push(b'\n');
-    text.extend(body);
-    text.push(b'\n');
-    if text.len() as u64 > FILE_MAX {
-        return Err(std::io::Error::new(
-            std::io::ErrorKind::FileTooLarge,
-            format!("it would have {} bytes, and no baseline may have more than {FILE_MAX}", text.len()),
-        ));
-    }
-    // The lock is held, so the name of the temporary file can be fixed and a crash leaves one at most.
-    let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
-    file.set_permissions(std::fs::Permissions::from_mode(0o600))?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::memory::Acceptance;
     use crate::snapshot::SnapshotId;
     use std::collections::BTreeMap;
+    use std::os::unix::fs::PermissionsExt as _;
 
     fn baseline(tag: &str, id: &str, time: &str) -> Baseline {
         Baseline {

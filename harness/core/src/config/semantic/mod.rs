@@ -4,6 +4,7 @@
 
 mod copies;
 mod groups;
+pub(super) mod jobs;
 mod rest;
 mod targets;
 mod trials;
@@ -23,6 +24,7 @@ pub(super) fn check(document: &Document, problems: &mut Vec<Problem>) {
     targets::check(&mut check);
     trials::check(&mut check);
     groups::check(&mut check);
+    jobs::check(&mut check);
     rest::check(&mut check);
     check.durations("", &document.value);
 }
@@ -115,7 +117,7 @@ impl<'d> Check<'d, '_> {
 
     /// Durations that are valid and probably not meant.
     fn durations(&mut self, pointer: &str, value: &Value) {
-        const KEYS: [&str; 8] = [
+        const KEYS: [&str; 12] = [
             "rpo",
             "rto",
             "timeout",
@@ -124,6 +126,10 @@ impl<'d> Check<'d, '_> {
             "statement_timeout",
             "start_limit",
             "max_skew",
+            "deadline",
+            "within",
+            "detection",
+            "repeat",
         ];
         match value {
             Value::Object(map) => {
