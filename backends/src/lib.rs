@@ -2,6 +2,7 @@
 //!
 //! | folder | what it adapts |
 //! |---|---|
+//! | [`capture`] | what a backup is made of, at the moment it is made |
 //! | [`digests`] | digests of live and of restored data |
 //! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
 //! | [`runtime`] | where restored software runs, sealed in |
@@ -10,6 +11,7 @@
 //!
 //! Nothing here makes a verdict.
 
+pub mod capture;
 pub mod digests;
 pub mod probe;
 pub mod repository;

@@ -8,14 +8,17 @@
 //! | [`prometheus`] | metrics, and a file for node-exporter's textfile collector |
 //! | [`pushgateway`] | the same metrics, pushed |
 //! | [`html`] | the recovery report: one page without external resources |
+//! | [`jobs`] | not of a judgement, but of the jobs of the pipeline: metrics, messages to people, pings |
 //!
-//! All of them are [`firedrill_core::ports::Sink`]s, and independent of each other.
+//! All others are [`firedrill_core::ports::Sink`]s, and independent of each other.
 
 pub mod console;
 mod file;
 #[cfg(test)]
 mod fixture;
 pub mod html;
+mod http;
+pub mod jobs;
 pub mod json;
 pub mod junit;
 pub mod prometheus;

@@ -128,7 +128,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    fn set(
+    pub(crate) fn set(
         &mut self,
         name: &'static str,
         help: &str,

@@ -7,42 +7,42 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 /// What identifies a group of metrics: the job and further labels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+pub(crate) struct Key {
     job: String,
     labels: BTreeMap<String, String>,
 }
 
 impl Key {
     /// The group of a job without further labels.
-    pub(super) fn of_job(job: &str) -> Self {
+    pub(crate) fn of_job(job: &str) -> Self {
         Self { job: job.to_owned(), labels: BTreeMap::new() }
     }
 
     /// The same group for one tag.
-    pub(super) fn of_tag(&self, copy: &str, tag: &str) -> Self {
+    pub(crate) fn of_tag(&self, copy: &str, tag: &str) -> Self {
         self.clone().with("copy", copy).with("tag", tag)
     }
 
     /// With one more label.
-    pub(super) fn with(mut self, label: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, label: &str, value: &str) -> Self {
         self.labels.insert(label.to_owned(), value.to_owned());
         self
     }
 
     /// The group with exactly these labels, `job` among them.
-    pub(super) fn from_labels(mut labels: BTreeMap<String, String>) -> Option<Self> {
+    pub(crate) fn from_labels(mut labels: BTreeMap<String, String>) -> Option<Self> {
         let job = labels.remove("job")?;
         Some(Self { job, labels })
     }
 
     /// Copy and tag, if this is the group of a tag within `whole`.
-    pub(super) fn as_tag_of(&self, whole: &Self) -> Option<(&str, &str)> {
+    pub(crate) fn as_tag_of(&self, whole: &Self) -> Option<(&str, &str)> {
         let (copy, tag) = (self.labels.get("copy")?, self.labels.get("tag")?);
         (*self == whole.of_tag(copy, tag)).then_some((copy, tag))
     }
 
     /// The path below the gateway's URL, without a slash before it.
-    pub(super) fn path(&self) -> String {
+    pub(crate) fn path(&self) -> String {
         let mut path = format!("metrics/{}", segment("job", &self.job));
         for (label, value) in &self.labels {
             path.push('/');

@@ -16,8 +16,8 @@
 //! One tag that is refused does not keep the others from being pushed. A gateway that does not answer at
 //! all ends the push, and everything together takes a bounded time.
 
-mod client;
-mod group;
+pub(crate) mod client;
+pub(crate) mod group;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -30,13 +30,14 @@ use firedrill_core::secret::{Secret, redact_urls};
 use firedrill_core::verdict::Verdict;
 use url::Url;
 
+use crate::http::{self, Failure};
 use crate::prometheus::{Metrics, ReferenceStatus, encode, merged, reference_status};
-use client::{Client, Failure};
+use client::Client;
 use group::Key;
 /// The job of groups that nobody named.
 const JOB: &str = "firedrill";
 /// What the job of the groups ends in that hold nothing but the last success.
-const SUCCESS: &str = "_last_success";
+pub(crate) const SUCCESS: &str = "_last_success";
 /// At most this many refusals are told one by one.
 const REFUSALS_MAX: usize = 3;
 
@@ -100,7 +101,7 @@ impl PushgatewayOptions {
 
 impl PushgatewayOptions {
     /// The group of everything whose job ends in `ending`.
-    fn group(&self, ending: &str) -> Key {
+    pub(crate) fn group(&self, ending: &str) -> Key {
         let key = Key::of_job(&format!("{}{ending}", self.job));
         match &self.instance {
             Some(instance) => key.with("instance", instance),
@@ -149,16 +150,12 @@ impl Sink for Pushgateway {
     fn finish(&mut self, judgement: &Judgement) -> Result<()> {
         let base = base(&self.options.url)?;
         let pushes = pushes(judgement, &self.options)?;
-        // The blocking client refuses to work inside an async context, and nobody knows where a sink is
-        // called from; a thread of its own is never inside one.
-        let options = &self.options;
-        std::thread::scope(|scope| scope.spawn(|| ship(options, base, judgement, &pushes)).join())
-            .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "push metrics").because("a panic")))
+        http::apart("push metrics", || ship(&self.options, base, judgement, &pushes))
     }
 }
 
 /// The base of all URLs.
-fn base(url: &str) -> Result<Url> {
+pub(crate) fn base(url: &str) -> Result<Url> {
     let bad = |why: String, advice: &str| {
         // The text of what is no URL is not repeated: nobody could tell where a password in it ends.
         Error::new(ErrorKind::Usage, "read the URL of the Pushgateway").because(why).advise(advice)
@@ -189,9 +186,9 @@ fn shown(url: &Url) -> String {
 
 /// One group and its text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Push {
-    key: Key,
-    body: String,
+pub(crate) struct Push {
+    pub(crate) key: Key,
+    pub(crate) body: String,
 }
 
 /// Everything that is pushed, tags first: should the gateway fail in the middle, the run as a whole does
@@ -223,6 +220,17 @@ fn pushes(judgement: &Judgement, options: &PushgatewayOptions) -> Result<Vec<Pus
 
 fn ship(options: &PushgatewayOptions, base: Url, judgement: &Judgement, pushes: &[Push]) -> Result<()> {
     let client = Client::new(options, base)?;
+    let mut refused = put_all(&client, pushes)?;
+    if options.prune
+        && let Err(error) = prune(&client, judgement, options)
+    {
+        refused.push(error);
+    }
+    summed_up(refused, pushes.len())
+}
+
+/// Puts every group; what was refused comes back. A gateway that does not answer ends it.
+fn put_all(client: &Client, pushes: &[Push]) -> Result<Vec<Error>> {
     let mut refused = Vec::new();
     for (done, push) in pushes.iter().enumerate() {
         match client.put(&push.key, &push.body) {
@@ -234,12 +242,16 @@ fn ship(options: &PushgatewayOptions, base: Url, judgement: &Judgement, pushes: 
             }
         }
     }
-    if options.prune
-        && let Err(error) = prune(&client, judgement, options)
-    {
-        refused.push(error);
-    }
-    summed_up(refused, pushes.len())
+    Ok(refused)
+}
+
+/// Puts groups of jobs.
+pub(crate) fn push(options: &PushgatewayOptions, pushes: &[Push]) -> Result<()> {
+    let base = base(&options.url)?;
+    http::apart("push metrics", || {
+        let refused = put_all(&Client::new(options, base)?, pushes)?;
+        summed_up(refused, pushes.len())
+    })
 }
 
 /// One error that tells of all of them.

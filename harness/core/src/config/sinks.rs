@@ -40,6 +40,10 @@ pub struct Pushgateway {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1))]
     pub instance: Option<String>,
+    /// Names under which dashboards and alerts of other tools know jobs: they are pushed besides, without a type, as
+    /// scripts push them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<KnownNames>,
     /// User name for basic authentication.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
@@ -47,6 +51,18 @@ pub struct Pushgateway {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[A-Za-z_][A-Za-z0-9_]*$"))]
     pub password_env: Option<String>,
+}
+
+/// Metrics that other tools push for the same jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum KnownNames {
+    /// One group for each job, `job="backup"` and `instance` its name: `backup_start_timestamp`,
+    /// `backup_duration_seconds`, `backup_status`, `backup_mirror_status`.
+    ByInstance,
+    /// One group for each job, `job` its name: `backup_success`, `backup_duration_seconds`, `backup_timestamp`,
+    /// `backup_files_new`, `backup_files_changed`, `pg_dump_*`, `oci_bucket_*`.
+    ByJob,
 }
 
 fn default_job() -> String {

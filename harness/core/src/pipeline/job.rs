@@ -54,6 +54,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Succeeded,
+        Self::Incomplete,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Cancelled,
+        Self::Died,
+        Self::Skipped,
+    ];
+
     /// Whether it is worth another try, and news to somebody.
     pub fn is_bad(self) -> bool {
         !matches!(self, Self::Succeeded | Self::Skipped | Self::Cancelled)

@@ -7,13 +7,16 @@
 //! |---|---|
 //! | `jobs/NAME.json` | what is known of a job, see [`crate::durable`] |
 //! | `jobs/NAME.lock` | held while the job runs |
+//! | `jobs/people/told.json`, `.lock` | what people were told last |
 //! | `jobs/copies/NAME.lock`, `.gate` | held by jobs that need the copy; the gate lets those who wait to be alone go first |
 
+use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::news::Told;
 use super::spec::{JobName, Mode, Need};
 use super::state::JobState;
 use crate::durable::{self, Trouble};
@@ -27,6 +30,11 @@ const KIND: durable::Kind =
 const FOLDER: &str = "jobs";
 /// The folder of the locks of copies.
 const COPIES: &str = "copies";
+/// The folder of what people were told.
+const PEOPLE: &str = "people";
+/// What its file is.
+const TOLD: durable::Kind =
+    durable::Kind { word: "told", called: "record of what was told", version: 1, bytes_max: 8 << 20 };
 /// How long a lock that somebody else holds is left alone.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -47,12 +55,16 @@ pub struct JobLock {
 #[derive(Debug)]
 pub struct Held(#[expect(dead_code, reason = "the files are open as long as this lives")] Vec<File>);
 
+/// Held while people are told something.
+#[derive(Debug)]
+pub struct ToldLock(#[expect(dead_code, reason = "the file is open as long as this lives")] File);
+
 impl Ledger {
     /// Opens the jobs in the state folder `state`, and makes their folder when it is not there.
     pub fn open(state: &Path) -> Result<Self> {
         let folder = state.join(FOLDER);
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(COPIES));
-        made.map_err(|e| {
+        let make = |name| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder.join(name));
+        make(COPIES).and_then(|()| make(PEOPLE)).map_err(|e| {
             Error::new(ErrorKind::Usage, format!("make the folder of jobs {}", folder.display()))
                 .from_source(&e)
                 .advise("choose a writable folder with --state")
@@ -131,6 +143,42 @@ impl Ledger {
             held.push(copy.file);
         }
         Ok(Some(Held(held)))
+    }
+
+    /// Keeps others from telling people the same, until it is dropped.
+    pub fn lock_told(&self, watch: &Watch) -> Result<ToldLock> {
+        let path = self.folder.join(PEOPLE).join("told.lock");
+        let file = durable::lock_file(&path).map_err(|e| lock_trouble(&path, &e))?;
+        let lock = LockFile { path, file };
+        lock.wait(Mode::Exclusive, watch)?;
+        Ok(ToldLock(lock.file))
+    }
+
+    /// What people were told last, by job. What cannot be read was never told: twice is better than never.
+    pub fn told(&self) -> Result<BTreeMap<JobName, Told>> {
+        let path = self.told_path();
+        match durable::read(&path, TOLD) {
+            Ok(told) => Ok(told.unwrap_or_default()),
+            Err(Trouble::Damaged(why)) => {
+                tracing::warn!("{}: {why}; everything that is bad is told again", path.display());
+                Ok(BTreeMap::new())
+            }
+            Err(Trouble::Io(e)) => {
+                Err(Error::new(ErrorKind::Unavailable, format!("read {}", path.display())).from_source(&e))
+            }
+        }
+    }
+
+    /// Keeps what people were told.
+    pub fn keep_told(&self, _lock: &ToldLock, told: &BTreeMap<JobName, Told>) -> Result<()> {
+        let path = self.told_path();
+        durable::write(&path, TOLD, told).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("write {}", path.display())).from_source(&e)
+        })
+    }
+
+    fn told_path(&self) -> PathBuf {
+        self.folder.join(PEOPLE).join("told.json")
     }
 
     fn path(&self, job: &JobName, extension: &str) -> PathBuf {

@@ -11,13 +11,17 @@
 //! | [`state`] | what is known of a job from run to run |
 //! | [`ledger`] | that knowledge as files, and the locks between processes |
 //! | [`runner`] | one run of one job, from its lock to its last word |
+//! | [`news`] | what people have to be told |
 //! | [`scheduler`] | what is to be started now: pure decisions |
+//! | [`serve`] | one look of a server that starts jobs |
 
 pub mod job;
 pub mod ledger;
+pub mod news;
 pub mod overlap;
 pub mod runner;
 pub mod scheduler;
+pub mod serve;
 pub mod spec;
 pub mod state;
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -20,6 +20,9 @@ use crate::watch::Watch;
 
 /// The longest wait between two tries.
 const RETRY_MAX: Duration = Duration::from_secs(6 * 3600);
+
+/// How long the lock of a job is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
 
 /// Hears what becomes of jobs: metrics, notifications, pings. What goes wrong there never stops a job.
 pub trait Observer: Send + Sync {
@@ -77,11 +80,20 @@ pub fn run(spec: &JobSpec, job: &dyn Job, turn: Turn, bench: &Bench<'_>) -> Resu
 }
 
 fn take(spec: &JobSpec, ledger: &Ledger) -> Result<JobLock> {
-    ledger.lock(&spec.name)?.ok_or_else(|| {
-        Error::new(ErrorKind::Unavailable, format!("run the job {}", spec.name))
-            .because("another process runs it at the moment")
-            .advise("wait for it; a run that hangs is ended by its deadline")
-    })
+    let patience = Instant::now();
+    loop {
+        if let Some(lock) = ledger.lock(&spec.name)? {
+            return Ok(lock);
+        }
+        // A server that has a look at the job holds its lock for a moment.
+        if patience.elapsed() > LOCK_WAIT {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(Error::new(ErrorKind::Unavailable, format!("run the job {}", spec.name))
+        .because("another process runs it at the moment")
+        .advise("wait for it; a run that hangs is ended by its deadline"))
 }
 
 /// A run that ended without a word is told now, by whoever comes next. The lock is held, so it is not alive.
@@ -95,7 +107,7 @@ pub fn bury(spec: &JobSpec, lock: &JobLock, state: &mut JobState, bench: &Bench<
     end(spec, lock, state, report, bench).map(Some)
 }
 
-fn end(
+pub(super) fn end(
     spec: &JobSpec,
     lock: &JobLock,
     state: &mut JobState,

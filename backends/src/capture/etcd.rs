@@ -1,0 +1,92 @@
+//! etcd by etcdctl, and by k3s; with what a restore on a new machine needs besides.
+
+use std::path::{Path, PathBuf};
+
+use firedrill_core::config::jobs::{EtcdCapture, FilesCapture};
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::secret::Secret;
+
+use super::process::{Output, Program};
+use super::{Captured, Made, Moment, folder, join, scratch};
+
+/// The folder of k3s when nobody names another.
+const TOKEN: &str = "server/token";
+
+pub(super) fn capture(config: &EtcdCapture, moment: &Moment<'_>, captured: &mut Captured) -> Result<()> {
+    let file = match &config.k3s {
+        Some(data) => k3s(data, moment)?,
+        None => etcdctl(config, moment)?,
+    };
+    if std::fs::metadata(&file).map_or(0, |meta| meta.len()) == 0 {
+        return Err(failed().because("the snapshot is empty"));
+    }
+    captured.made.push(Made { path: config.stored_as.clone(), file, dump: true });
+    if let Some(data) = &config.k3s {
+        // Without the token of its server nobody can use the snapshot on a new machine.
+        let token = data.join(TOKEN);
+        std::fs::metadata(&token).map_err(|e| {
+            Error::new(ErrorKind::Unavailable, format!("read the server token {}", token.display()))
+                .from_source(&e)
+                .advise("without it nobody can use the snapshot on a new machine")
+        })?;
+        captured.made.push(Made {
+            path: join(&folder(&config.stored_as), "token"),
+            file: token,
+            dump: false,
+        });
+    }
+    if let Some(pki) = &config.pki {
+        captured
+            .files
+            .push(FilesCapture { paths: vec![pki.display().to_string()], ..FilesCapture::default() });
+    }
+    Ok(())
+}
+
+fn failed() -> Error {
+    Error::new(ErrorKind::Unavailable, "take a snapshot of etcd")
+}
+
+fn etcdctl(config: &EtcdCapture, moment: &Moment<'_>) -> Result<PathBuf> {
+    let file = moment.work.join("etcd.db");
+    let mut last = None;
+    let endpoints = if config.endpoints.is_empty() {
+        vec!["127.0.0.1:2379".to_owned()]
+    } else {
+        config.endpoints.clone()
+    };
+    // A snapshot is taken from one member; another is asked when it does not answer.
+    for endpoint in endpoints {
+        let mut command = vec!["etcdctl".to_owned(), format!("--endpoints={endpoint}")];
+        let path = |path: &PathBuf| path.display().to_string();
+        command.extend(config.ca_cert.iter().map(|file| format!("--cacert={}", path(file))));
+        command.extend(config.cert.iter().map(|file| format!("--cert={}", path(file))));
+        command.extend(config.key.iter().map(|file| format!("--key={}", path(file))));
+        command.extend(["snapshot".to_owned(), "save".to_owned(), path(&file)]);
+        let program = Program::new(command).with("ETCDCTL_API", Some(Secret::new("3")));
+        match Output::run(program, moment.watch) {
+            Ok(()) => return Ok(file),
+            Err(error) => last = Some(error),
+        }
+        moment.watch.check()?;
+        let _ = std::fs::remove_file(&file);
+    }
+    Err(last.unwrap_or_else(failed))
+}
+
+/// k3s names its snapshot after the node and the time, so it gets a folder in which there is nothing else.
+fn k3s(data: &Path, moment: &Moment<'_>) -> Result<PathBuf> {
+    let place = moment.work.join("k3s");
+    std::fs::create_dir(&place).map_err(|e| scratch(&place, &e))?;
+    let command = ["k3s", "etcd-snapshot", "save", "--data-dir"].map(str::to_owned).to_vec();
+    let rest = [data.display().to_string(), "--dir".to_owned(), place.display().to_string()];
+    Output::run(Program::new(command.into_iter().chain(rest).collect()), moment.watch)?;
+    let files = std::fs::read_dir(&place).map_err(|e| scratch(&place, &e))?;
+    let files: Vec<PathBuf> =
+        files.filter_map(|file| Some(file.ok()?.path())).filter(|path| path.is_file()).collect();
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        [] => Err(failed().because("k3s ended well and left no file")),
+        several => Err(failed().because(format!("k3s left {} files", several.len()))),
+    }
+}

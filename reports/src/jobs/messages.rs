@@ -1,0 +1,186 @@
+//! Messages to people: ntfy and webhooks. Formats: <https://docs.ntfy.sh/publish/>; a webhook gets the message of
+//! [`Message`] as JSON, with `title` and `text` beside.
+
+use std::time::{Duration, Instant};
+
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::pipeline::news::{Message, Messenger};
+use firedrill_core::secret::Secret;
+use reqwest::blocking::RequestBuilder;
+use serde_json::json;
+use url::Url;
+
+use crate::http::{self, Limits};
+use crate::text;
+
+/// ntfy turns longer messages into attachments.
+const NTFY_MAX: usize = 4_000;
+/// Time for one way of telling people.
+const TIME: Duration = Duration::from_secs(60);
+
+/// One way of telling people.
+#[derive(Clone, Debug)]
+pub enum Way {
+    /// A topic of an ntfy server.
+    Ntfy {
+        /// The server.
+        server: String,
+        /// The topic.
+        topic: String,
+        /// From 1 to 5.
+        priority: u8,
+        /// Tags.
+        tags: Vec<String>,
+        /// What the title is, instead of one that says what happened.
+        title: Option<String>,
+        /// Who we are.
+        login: Login,
+    },
+    /// A web server that takes JSON.
+    Webhook {
+        /// Its URL, which may be a secret.
+        url: Secret,
+        /// Headers.
+        headers: Vec<(String, Secret)>,
+    },
+}
+
+/// Who we are to an ntfy server.
+#[derive(Clone, Debug, Default)]
+pub enum Login {
+    /// Nobody.
+    #[default]
+    None,
+    /// The owner of a token.
+    Token(Secret),
+    /// A user with a password.
+    User(String, Secret),
+}
+
+/// All ways of telling people.
+#[derive(Clone, Debug, Default)]
+pub struct Messages {
+    ways: Vec<Way>,
+}
+
+impl Messages {
+    /// Tells people in all of these ways.
+    pub fn new(ways: Vec<Way>) -> Self {
+        Self { ways }
+    }
+
+    /// Whether there is any way.
+    pub fn is_empty(&self) -> bool {
+        self.ways.is_empty()
+    }
+}
+
+impl Messenger for Messages {
+    fn bring(&self, message: &Message) -> Result<()> {
+        let mut failed: Vec<Error> = self
+            .ways
+            .iter()
+            .filter_map(|way| http::apart("tell people", || way.bring(message)).err())
+            .collect();
+        // Who was told in one way is told; the other way is broken, and that has to be said as well.
+        if failed.is_empty() || failed.len() < self.ways.len() {
+            for error in failed {
+                tracing::warn!("{}", error.chain());
+            }
+            return Ok(());
+        }
+        let mut first = failed.remove(0);
+        first.causes.extend(failed.into_iter().map(|error| error.chain()));
+        Err(first)
+    }
+}
+
+impl Way {
+    fn bring(&self, message: &Message) -> Result<()> {
+        match self {
+            Self::Ntfy { server, topic, priority, tags, title, login } => {
+                let url = address(server, "ntfy")?;
+                let client = http::client(&url, "ntfy")?;
+                // What is well again needs nobody to get up at night.
+                let calm = message.bad.is_empty() && message.still_bad.is_empty();
+                let body = json!({
+                    "topic": topic,
+                    "title": title.clone().unwrap_or_else(|| message.title()),
+                    "message": text::brief(&message.text(), NTFY_MAX),
+                    "priority": if calm { 3 } else { *priority },
+                    "tags": if calm { vec!["white_check_mark".to_owned()] } else { tags.clone() },
+                });
+                post(
+                    "tell ntfy",
+                    |client, url| match login {
+                        Login::None => client.post(url),
+                        Login::Token(token) => client.post(url).bearer_auth(token.reveal()),
+                        Login::User(user, password) => {
+                            client.post(url).basic_auth(user, Some(password.reveal()))
+                        }
+                    },
+                    &client,
+                    &url,
+                    &body,
+                )
+            }
+            Self::Webhook { url, headers } => {
+                let url = address(url.reveal(), "a webhook")?;
+                let client = http::client(&url, "a webhook")?;
+                let mut body = serde_json::to_value(message)
+                    .map_err(|e| Error::new(ErrorKind::Internal, "write a message").from_source(&e))?;
+                if let Some(map) = body.as_object_mut() {
+                    map.insert("title".to_owned(), message.title().into());
+                    map.insert("text".to_owned(), message.text().into());
+                }
+                post(
+                    "tell a webhook",
+                    |client, url| {
+                        headers.iter().fold(client.post(url), |request, (name, value)| {
+                            request.header(name, value.reveal())
+                        })
+                    },
+                    &client,
+                    &url,
+                    &body,
+                )
+            }
+        }
+    }
+}
+
+fn post(
+    attempted: &str,
+    request: impl Fn(&reqwest::blocking::Client, Url) -> RequestBuilder,
+    client: &reqwest::blocking::Client,
+    url: &Url,
+    body: &serde_json::Value,
+) -> Result<()> {
+    let limits = Limits {
+        deadline: Instant::now().checked_add(TIME),
+        request: Duration::from_secs(15),
+        pause: Duration::from_secs(1),
+    };
+    let text = body.to_string();
+    let sent = http::send(
+        attempted,
+        limits,
+        || request(client, url.clone()).header("content-type", "application/json").body(text.clone()),
+        |status, _| match status.as_u16() {
+            401 | 403 => Some("check the token, or the user and password".to_owned()),
+            404 => Some("check the URL and the topic".to_owned()),
+            _ => None,
+        },
+    );
+    sent.map(drop).map_err(http::Failure::into_error)
+}
+
+/// A URL that may be a secret: it is not repeated.
+pub(super) fn address(text: &str, what: &str) -> Result<Url> {
+    let failed = |why: String| Error::new(ErrorKind::Usage, format!("read the URL of {what}")).because(why);
+    let url = Url::parse(text.trim()).map_err(|e| failed(e.to_string()))?;
+    match url.scheme() {
+        "http" | "https" if url.has_host() => Ok(url),
+        _ => Err(failed("it is not an http or https URL".to_owned())),
+    }
+}
