@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`capture`] | what a backup is made of, at the moment it is made |
 //! | [`digests`] | digests of live and of restored data |
+//! | [`job`] | jobs of the pipeline: captures and repositories put together |
 //! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
 //! | [`runtime`] | where restored software runs, sealed in |
 //! | [`scratch`] | the places that drills restore into |
@@ -13,6 +14,7 @@
 
 pub mod capture;
 pub mod digests;
+pub mod job;
 pub mod probe;
 pub mod repository;
 pub mod runtime;

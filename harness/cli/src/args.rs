@@ -15,6 +15,20 @@ Exit codes:
   3  an objective was missed   70 firedrill itself broke
 Where several apply, the order is 70, 64, 1, 2, 4, 3, 5.";
 
+const BACKUP_VARIABLES: &str = "\
+Environment:
+  RESTIC_REPOSITORY, RESTIC_PASSWORD  as for restic, with their _FILE and _COMMAND; made when it is not there
+  RESTIC_SOURCE                       folders to back up
+  RESTIC_HOSTNAME                     host of the snapshots [default: this host's name up to the first dash]
+  RESTIC_ADDITIONAL_BACKUP_PARAMETERS --tag, --exclude, --exclude-file, --exclude-caches, --one-file-system
+  RESTIC_RETENTION_POLICIES_ENABLED   drop old snapshots of this host [default: true]
+  KEEP_LAST, KEEP_HOURLY, KEEP_DAILY, KEEP_WEEKLY, KEEP_MONTHLY, KEEP_YEARLY
+                                      [default: 1, 24, 7, 4, 12, 0]
+  RESTIC_CACHE_DIR                    if it is set, the repository is checked afterwards; there is no cache
+  PUSHGATEWAY_ENABLED, PUSHGATEWAY_URL  push metrics [default: false]
+  NTFY_ENABLED, NTFY_SERVER, NTFY_TOPIC, NTFY_TITLE, NTFY_PRIO, NTFY_TAG, NTFY_CREDS
+                                      tell people when it fails [default: false]";
+
 /// Restore-tests every backup of a fleet, and proves its own proof.
 #[derive(Debug, Parser)]
 #[command(name = "firedrill", version, after_help = EXIT_CODES, max_term_width = 100)]
@@ -40,6 +54,17 @@ pub(crate) enum Command {
     Accept(AcceptArgs),
     /// List or drop what verified drills left behind.
     Baselines(BaselinesArgs),
+    /// Start every job of the config at its time, until told to stop.
+    Serve(ServeArgs),
+    /// Run one job of the config now, as a timer or a CronJob does.
+    Run(RunJobArgs),
+    /// List the jobs of the config: when they run, and what became of them. Exits with 1 when one is failing.
+    Jobs(JobsArgs),
+    /// Make the repository of a copy, where there is none.
+    Init(InitArgs),
+    /// One backup as the environment says, in place of a shell script around restic.
+    #[command(after_long_help = BACKUP_VARIABLES)]
+    Backup(BackupArgs),
     /// Remove scratch folders that killed runs left behind.
     Sweep(SweepArgs),
     /// Check the config, or print its schema.
@@ -355,6 +380,70 @@ pub(crate) enum DigestCommand {
         #[command(flatten)]
         output: DigestOutput,
     },
+}
+
+/// Which fleet.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct FleetArgs {
+    /// The fleet and its jobs.
+    #[arg(short, long, value_name = "FILE", env = "FIREDRILL_CONFIG", default_value = "firedrill.yaml")]
+    pub(crate) config: PathBuf,
+    /// Where the state of jobs is kept [default: `state` of the config, or $XDG_STATE_HOME/firedrill].
+    #[arg(long, value_name = "DIR", env = "FIREDRILL_STATE")]
+    pub(crate) state: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Jobs at a time.
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) parallel: u16,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct RunJobArgs {
+    /// The job: the name of a target that has `backup`, or of one of `jobs`.
+    #[arg(value_name = "JOB")]
+    pub(crate) job: String,
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// When it was meant to start; the scheduler says so.
+    #[arg(long, value_name = "TIME", hide = true)]
+    pub(crate) slot: Option<jiff::Timestamp>,
+    /// Which try it is; the scheduler says so.
+    #[arg(long, value_name = "N", hide = true, default_value = "1")]
+    pub(crate) attempt: u32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct JobsArgs {
+    #[command(flatten)]
+    pub(crate) fleet: FleetArgs,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InitArgs {
+    /// The copy.
+    #[arg(value_name = "COPY")]
+    pub(crate) copy: String,
+    /// The fleet and its copies.
+    #[arg(short, long, value_name = "FILE", env = "FIREDRILL_CONFIG", default_value = "firedrill.yaml")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct BackupArgs {
+    /// Where the state of jobs is kept [default: $XDG_STATE_HOME/firedrill].
+    #[arg(long, value_name = "DIR", env = "FIREDRILL_STATE")]
+    pub(crate) state: Option<PathBuf>,
+    /// Time for everything [default: none but that of each step].
+    #[arg(long, value_name = "TIME")]
+    pub(crate) deadline: Option<Span>,
 }
 
 #[derive(Args, Debug)]

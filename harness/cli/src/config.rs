@@ -4,6 +4,7 @@ use std::path::Path;
 
 use firedrill_core::config;
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::pipeline::spec::JobSpec;
 use firedrill_core::verdict::Exit;
 
 use crate::args::{ConfigArgs, ConfigCommand};
@@ -25,7 +26,12 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<Exit> {
                         crate::print(&format!("{}\n", loaded.warnings));
                     }
                     let (copies, targets) = (loaded.config.copies.len(), loaded.config.targets.len());
-                    crate::print(&format!("{}: valid, {copies} copies, {targets} targets\n", file.display()));
+                    let jobs = JobSpec::all(&loaded.config).len();
+                    let jobs = if jobs > 0 { format!(", {jobs} jobs") } else { String::new() };
+                    crate::print(&format!(
+                        "{}: valid, {copies} copies, {targets} targets{jobs}\n",
+                        file.display()
+                    ));
                     Ok(Exit::Verified)
                 }
                 Err(problems) => {
@@ -33,6 +39,24 @@ pub(crate) fn config(args: &ConfigArgs) -> Result<Exit> {
                     Ok(Exit::Usage)
                 }
             }
+        }
+    }
+}
+
+/// Reads a config that must be valid; warnings are told.
+pub(crate) fn load(file: &Path) -> Result<config::Config> {
+    let text = config::read(file)?;
+    match config::load(&text, &file.display().to_string()) {
+        Ok(mut loaded) => {
+            files_are_there(&mut loaded.config, file)?;
+            if !loaded.warnings.is_empty() {
+                crate::note(loaded.warnings.to_string());
+            }
+            Ok(loaded.config)
+        }
+        Err(problems) => {
+            crate::note(problems.to_string());
+            Err(problems.as_error())
         }
     }
 }

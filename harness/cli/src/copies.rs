@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use firedrill_backends::job::Place;
 use firedrill_backends::repository::location::{Access, Environment, Location, repository_address};
 use firedrill_backends::repository::objects::{ObjectSettings, Objects};
 use firedrill_backends::repository::password::PasswordSource;
@@ -122,7 +123,8 @@ pub(crate) fn from_config(config: &Config, only: &[String]) -> Result<Vec<CopySp
         .collect())
 }
 
-fn canary_key(config: &Config, env: &Environment) -> Result<Option<Secret>> {
+/// The key of canaries, if the config names one.
+pub(crate) fn canary_key(config: &Config, env: &Environment) -> Result<Option<Secret>> {
     let fail = || Error::new(ErrorKind::Usage, "read the canary key");
     let text = match (&config.canary.key_file, &config.canary.key_env) {
         (Some(file), _) => std::fs::read_to_string(file)
@@ -135,6 +137,27 @@ fn canary_key(config: &Config, env: &Environment) -> Result<Option<Secret>> {
     Ok(Some(Secret::new(text.trim())))
 }
 
+/// The copy called `name`.
+pub(crate) fn known_copy<'c>(config: &'c Config, name: &CopyName) -> Result<&'c CopyConfig> {
+    config.copy(name).ok_or_else(|| {
+        let known: Vec<_> = config.copies.iter().map(|c| c.name.as_str()).collect();
+        Error::new(ErrorKind::Usage, format!("find the copy {name}"))
+            .because(format!("the config has {}", known.join(", ")))
+    })
+}
+
+/// A copy as a place that jobs write to.
+pub(crate) fn place(copy: &CopyConfig, env: &Environment) -> Result<Place> {
+    let env = own_variables(copy, env)?;
+    let location = Location::parse(&copy.repository)?;
+    if copy.kind != BackupKind::Restic {
+        return Err(Error::new(ErrorKind::Usage, format!("write to the copy {}", copy.name))
+            .because(format!("it holds {} backups, and no restic repository", copy.kind)));
+    }
+    let password = password(copy, &env)?;
+    Ok(Place { name: copy.name.clone(), location, access: access(copy, env), password, make: false })
+}
+
 fn opening(
     config: &Config,
     copy: &CopyConfig,
@@ -145,6 +168,21 @@ fn opening(
         return Err(refusal);
     }
     let location = Location::parse(&copy.repository)?;
+    let env = own_variables(copy, env)?;
+    let format = if copy.kind.is_plain_objects() {
+        Format::Objects(ObjectSettings {
+            kind: copy.kind,
+            patterns: copy.object_patterns()?,
+            schedules: schedules(config, copy),
+        })
+    } else {
+        Format::Restic(password(copy, &env)?)
+    };
+    Ok(Opening { location, access: access(copy, env), format, canary_key })
+}
+
+/// The environment, with what the copy has under names of its own under the usual ones.
+fn own_variables(copy: &CopyConfig, env: &Environment) -> Result<Environment> {
     let options = &copy.options;
     let mut env = env.clone();
     for (own, usual) in [
@@ -164,20 +202,15 @@ fn opening(
     if let Some(profile) = &options.profile {
         env = env.with("AWS_PROFILE", profile);
     }
-    let format = if copy.kind.is_plain_objects() {
-        Format::Objects(ObjectSettings {
-            kind: copy.kind,
-            patterns: copy.object_patterns()?,
-            schedules: schedules(config, copy),
-        })
-    } else {
-        Format::Restic(password(copy, &env)?)
-    };
+    Ok(env)
+}
+
+fn access(copy: &CopyConfig, env: Environment) -> Access {
     let mut access = Access::from_environment(env);
     access.ca_cert = copy.ca_cert.clone().or(access.ca_cert);
-    access.region = options.region.clone();
-    access.path_style = options.path_style;
-    Ok(Opening { location, access, format, canary_key })
+    access.region = copy.options.region.clone();
+    access.path_style = copy.options.path_style;
+    access
 }
 
 /// When the series of a copy are written. A mirror is filled when it is filled: about it, promises count.

@@ -6,6 +6,7 @@ mod config;
 mod copies;
 mod digest;
 mod memory;
+mod pipeline;
 mod restore_test;
 mod sinks;
 mod state;
@@ -37,11 +38,11 @@ fn main() -> ExitCode {
     };
     start_logging(cli.verbose);
     // A panic is our bug and has an exit code of its own; its message went to standard error.
-    let exit = catch_unwind(|| run(cli.command)).unwrap_or(Exit::Internal);
+    let exit = catch_unwind(|| run(cli.command, cli.verbose)).unwrap_or(Exit::Internal);
     ExitCode::from(exit.code())
 }
 
-fn run(command: Command) -> Exit {
+fn run(command: Command, verbose: u8) -> Exit {
     let result = match command {
         Command::RestoreTest(args) => restore_test::restore_test(*args),
         Command::Judge(args) => verdicts::judge(&args),
@@ -49,6 +50,11 @@ fn run(command: Command) -> Exit {
         Command::Digest(args) => digest::digest(args),
         Command::Accept(args) => memory::accept(&args),
         Command::Baselines(args) => memory::baselines(&args),
+        Command::Serve(args) => pipeline::serve::serve(&args, verbose),
+        Command::Run(args) => pipeline::run::run(&args),
+        Command::Jobs(args) => pipeline::jobs::jobs(&args),
+        Command::Init(args) => pipeline::init::init(&args),
+        Command::Backup(args) => pipeline::backup::backup(&args),
         Command::Sweep(args) => sweep::sweep(&args),
         Command::Config(args) => config::config(&args),
     };

@@ -36,7 +36,7 @@ use crate::{complain, note, state, stop, verdicts};
 const TIMEOUT: Span = Span(Duration::from_secs(6 * 3600));
 
 pub(crate) fn restore_test(args: RestoreTestArgs) -> Result<Exit> {
-    let config = args.config.as_deref().map(load).transpose()?;
+    let config = args.config.as_deref().map(crate::config::load).transpose()?;
     let specs = match &config {
         Some(config) => copies::from_config(config, &args.copy)?,
         None => copies::from_arguments(&args.repository)?,
@@ -49,23 +49,6 @@ pub(crate) fn restore_test(args: RestoreTestArgs) -> Result<Exit> {
     // A drill that hangs in a library must not keep the command from ending.
     runtime.shutdown_background();
     exit
-}
-
-fn load(file: &Path) -> Result<Config> {
-    let text = config::read(file)?;
-    match config::load(&text, &file.display().to_string()) {
-        Ok(mut loaded) => {
-            crate::config::files_are_there(&mut loaded.config, file)?;
-            if !loaded.warnings.is_empty() {
-                note(loaded.warnings.to_string());
-            }
-            Ok(loaded.config)
-        }
-        Err(problems) => {
-            note(problems.to_string());
-            Err(problems.as_error())
-        }
-    }
 }
 
 async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>) -> Result<Exit> {

@@ -133,7 +133,7 @@ impl Sinks {
     }
 }
 
-fn pushgateway(config: &PushgatewayConfig) -> Result<PushgatewayOptions> {
+pub(crate) fn pushgateway(config: &PushgatewayConfig) -> Result<PushgatewayOptions> {
     let mut options = PushgatewayOptions::new(&config.url);
     options.job.clone_from(&config.job);
     options.instance.clone_from(&config.instance);

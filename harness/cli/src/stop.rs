@@ -18,7 +18,7 @@ pub(crate) fn on_signal(watch: &Watch) {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        crate::note("stopping: running drills are given up and cleaned up; once more to leave at once");
+        crate::note("stopping: what is running is given up and cleaned up; once more to leave at once");
         watch.stop();
         tokio::select! {
             _ = interrupt.recv() => {}
@@ -30,6 +30,6 @@ pub(crate) fn on_signal(watch: &Watch) {
 
 /// Ends the process without cleaning up; `firedrill sweep` does that later.
 #[expect(clippy::disallowed_methods, reason = "somebody who asks twice wants no destructor to run")]
-fn leave() {
+pub(crate) fn leave() {
     std::process::exit(i32::from(Exit::Inconclusive.code()));
 }

@@ -1,0 +1,144 @@
+//! One backup: everything is captured, and goes into one snapshot, or nothing does.
+
+use std::path::PathBuf;
+
+use firedrill_core::canary;
+use firedrill_core::config::TargetConfig;
+use firedrill_core::config::jobs::{BackupConfig, Compression as Wanted};
+use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::pipeline::job::{BackupFacts, Facts, Job, JobOrder, JobReport};
+use firedrill_core::secret::Secret;
+use jiff::tz::TimeZone;
+
+use super::Place;
+use crate::capture::{self, Captured, Moment};
+use crate::repository::access::Environment;
+use crate::repository::restic::write::{BackupRequest, BackupSummary, Compression, Outcome, Source};
+
+/// So much of what could not be read is told one by one.
+const UNREAD_TOLD: usize = 10;
+
+/// Backs a target up.
+pub struct BackupJob {
+    /// The target.
+    pub target: TargetConfig,
+    /// How it is backed up.
+    pub backup: BackupConfig,
+    /// Where to.
+    pub place: Place,
+    /// Where passwords may be.
+    pub environment: Environment,
+    /// The key of canaries and digests; by default it is derived from the password of the repository.
+    pub canary_key: Option<Secret>,
+    /// The time zone that snapshots are dated in: rules of retention look at it.
+    pub zone: TimeZone,
+}
+
+impl Job for BackupJob {
+    fn run(&self, order: &JobOrder<'_>) -> JobReport {
+        match self.back_up(order) {
+            Ok(summary) => self.told(&summary),
+            Err(error) => JobReport::failed(error),
+        }
+    }
+}
+
+impl BackupJob {
+    fn back_up(&self, order: &JobOrder<'_>) -> Result<BackupSummary> {
+        // A password that is wrong is better known before a dump of hours than after it.
+        let (writer, password) = self.place.open(&order.watch)?;
+        let key = self.canary_key.clone().unwrap_or_else(|| canary::derive_key(&password));
+        let moment = Moment {
+            target: self.target.tag.as_deref().unwrap_or(&self.target.name),
+            now: order.started,
+            work: order.work,
+            key: Some(&key),
+            watch: &order.watch,
+            environment: &self.environment,
+        };
+        let captured = capture::capture(&self.backup.capture, &moment)?;
+        let request = self.request(&captured, order);
+        writer.backup(sources(captured), &request, &order.watch)
+    }
+
+    fn request(&self, captured: &Captured, order: &JobOrder<'_>) -> BackupRequest {
+        let files = || captured.files.iter();
+        let mut paths: Vec<String> = files().flat_map(|files| files.paths.iter().cloned()).collect();
+        paths.extend(captured.made.iter().filter(|made| made.dump).map(|made| made.path.clone()));
+        paths.extend(captured.streams.iter().map(|stream| stream.path.clone()));
+        paths.sort();
+        paths.dedup();
+        BackupRequest {
+            tags: self.target.tag.iter().cloned().collect(),
+            host: self.target.hosts().first().cloned(),
+            paths: Some(paths),
+            time: Some(order.started),
+            zone: self.zone.clone(),
+            excludes: files().flat_map(|files| files.exclude.iter().cloned()).collect(),
+            exclude_files: files().flat_map(|files| files.exclude_files.iter().cloned()).collect(),
+            exclude_caches: files().any(|files| files.exclude_caches),
+            one_file_system: files().any(|files| files.one_file_system),
+            compression: match self.backup.compression {
+                Wanted::Off => Compression::Off,
+                Wanted::Auto => Compression::Auto,
+                Wanted::Max => Compression::Max,
+            },
+            ..BackupRequest::default()
+        }
+    }
+
+    fn told(&self, summary: &BackupSummary) -> JobReport {
+        let facts = Facts::Backup(BackupFacts {
+            made: summary.snapshot().map(|id| id.0.clone()),
+            files_new: summary.counts.files_new,
+            files_changed: summary.counts.files_changed,
+            files_unmodified: summary.counts.files_unmodified,
+            bytes: summary.counts.bytes,
+            bytes_added: summary.data_added_packed,
+            dump_bytes: summary.dump_bytes,
+            unread: summary.unread.len() as u64 + summary.unread_more,
+        });
+        let notes: Vec<String> = summary
+            .unread
+            .iter()
+            .take(UNREAD_TOLD)
+            .map(|unread| format!("not read: {}: {}", unread.path.display(), unread.why))
+            .collect();
+        let mut report = match (&summary.outcome, summary.is_complete()) {
+            (Outcome::Saved(_) | Outcome::Unchanged, true) => JobReport::succeeded(facts),
+            (outcome, _) => {
+                let count = summary.unread.len() as u64 + summary.unread_more;
+                let first = notes.first().cloned().unwrap_or_default();
+                let error = Error::new(ErrorKind::Unavailable, format!("back {} up", self.target.name))
+                    .because(format!("{count} files or streams could not be read"))
+                    .because(first);
+                match outcome {
+                    // There is no snapshot: one that lacks something must not be the latest of its tag.
+                    Outcome::Withheld => JobReport { facts, ..JobReport::failed(error) },
+                    _ => JobReport::incomplete(error, facts),
+                }
+            }
+        };
+        report.notes = notes;
+        report
+    }
+}
+
+fn sources(captured: Captured) -> Vec<Source> {
+    let mut sources: Vec<Source> =
+        captured.files.iter().flat_map(|files| files.paths.iter().map(Source::path)).collect();
+    sources.extend(
+        captured
+            .made
+            .into_iter()
+            .map(|made| Source::Path { path: made.file, as_path: Some(PathBuf::from(made.path)) }),
+    );
+    sources.extend(captured.streams.into_iter().map(|stream| {
+        let open = stream.open;
+        Source::Stream {
+            path: PathBuf::from(stream.path),
+            open: Box::new(move || open().map_err(|error| std::io::Error::other(error.chain()))),
+        }
+    }));
+    sources
+}
