@@ -1,6 +1,9 @@
 //! One backup: everything is captured, and goes into one snapshot, or nothing does.
 
+use std::io::Read;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use firedrill_core::canary;
 use firedrill_core::config::TargetConfig;
@@ -36,15 +39,16 @@ pub struct BackupJob {
 
 impl Job for BackupJob {
     fn run(&self, order: &JobOrder<'_>) -> JobReport {
-        match self.back_up(order) {
-            Ok(summary) => self.told(&summary),
+        let dumps = Arc::new(AtomicU64::new(0));
+        match self.back_up(order, &dumps) {
+            Ok(summary) => self.told(&summary, dumps.load(Ordering::Relaxed)),
             Err(error) => JobReport::failed(error),
         }
     }
 }
 
 impl BackupJob {
-    fn back_up(&self, order: &JobOrder<'_>) -> Result<BackupSummary> {
+    fn back_up(&self, order: &JobOrder<'_>, dumps: &Arc<AtomicU64>) -> Result<BackupSummary> {
         // A password that is wrong is better known before a dump of hours than after it.
         let (writer, password) = self.place.open(&order.watch)?;
         let key = self.canary_key.clone().unwrap_or_else(|| canary::derive_key(&password));
@@ -58,7 +62,7 @@ impl BackupJob {
         };
         let captured = capture::capture(&self.backup.capture, &moment)?;
         let request = self.request(&captured, order);
-        writer.backup(sources(captured), &request, &order.watch)
+        writer.backup(sources(captured, dumps), &request, &order.watch)
     }
 
     fn request(&self, captured: &Captured, order: &JobOrder<'_>) -> BackupRequest {
@@ -87,7 +91,7 @@ impl BackupJob {
         }
     }
 
-    fn told(&self, summary: &BackupSummary) -> JobReport {
+    fn told(&self, summary: &BackupSummary, dump_bytes: u64) -> JobReport {
         let facts = Facts::Backup(BackupFacts {
             made: summary.snapshot().map(|id| id.0.clone()),
             files_new: summary.counts.files_new,
@@ -95,7 +99,7 @@ impl BackupJob {
             files_unmodified: summary.counts.files_unmodified,
             bytes: summary.counts.bytes,
             bytes_added: summary.data_added_packed,
-            dump_bytes: summary.dump_bytes,
+            dump_bytes,
             unread: summary.unread.len() as u64 + summary.unread_more,
         });
         let notes: Vec<String> = summary
@@ -124,21 +128,36 @@ impl BackupJob {
     }
 }
 
-fn sources(captured: Captured) -> Vec<Source> {
+/// What goes into the snapshot; `dumps` counts the bytes of dumps.
+fn sources(captured: Captured, dumps: &Arc<AtomicU64>) -> Vec<Source> {
     let mut sources: Vec<Source> =
         captured.files.iter().flat_map(|files| files.paths.iter().map(Source::path)).collect();
-    sources.extend(
-        captured
-            .made
-            .into_iter()
-            .map(|made| Source::Path { path: made.file, as_path: Some(PathBuf::from(made.path)) }),
-    );
-    sources.extend(captured.streams.into_iter().map(|stream| {
-        let open = stream.open;
-        Source::Stream {
-            path: PathBuf::from(stream.path),
-            open: Box::new(move || open().map_err(|error| std::io::Error::other(error.chain()))),
+    for made in captured.made {
+        if made.dump {
+            dumps.fetch_add(std::fs::metadata(&made.file).map_or(0, |meta| meta.len()), Ordering::Relaxed);
         }
+        sources.push(Source::Path { path: made.file, as_path: Some(PathBuf::from(made.path)) });
+    }
+    sources.extend(captured.streams.into_iter().map(|stream| {
+        let (open, dumps) = (stream.open, Arc::clone(dumps));
+        Source::stream(stream.path, move || {
+            let stream = open().map_err(|error| std::io::Error::other(error.chain()))?;
+            Ok(Counted { stream, dumps })
+        })
     }));
     sources
+}
+
+/// A stream that is counted.
+struct Counted {
+    stream: Box<dyn Read + Send>,
+    dumps: Arc<AtomicU64>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.stream.read(buffer)?;
+        self.dumps.fetch_add(n as u64, Ordering::Relaxed);
+        Ok(n)
+    }
 }

@@ -54,7 +54,11 @@ impl RetentionJob {
         let request = ForgetRequest {
             policy: self.rules.keep.clone(),
             by: GroupBy::default(),
-            guard: Guard { never_drop: verified, max_share: Some(self.rules.drop_max_ratio) },
+            guard: Guard {
+                never_drop: verified,
+                max_share: Some(self.rules.drop_max_ratio),
+                ..Guard::default()
+            },
             zone: self.zone.clone(),
             now: Some(order.started),
             only_hosts: self.only_hosts.clone(),

@@ -11,7 +11,7 @@ use firedrill_core::clock::{Clock as _, SystemClock};
 use firedrill_core::config::runtime::RuntimeKind;
 use firedrill_core::config::settings::Proof;
 use firedrill_core::config::units::Span;
-use firedrill_core::config::{self, Config};
+use firedrill_core::config::Config;
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::event::Event;
 use firedrill_core::evidence::{self, Writer};

@@ -15,7 +15,6 @@ use firedrill_core::config::jobs::{
     BackupConfig, CaptureConfig, FilesCapture, IntegrityConfig, RetentionConfig, Rules,
 };
 use firedrill_core::config::sinks::KnownNames;
-use firedrill_core::config::units::Span;
 use firedrill_core::config::{OneOrMany, TargetConfig, Timezone};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{Job, Outcome};
@@ -359,6 +358,3 @@ fn own_name() -> Result<String> {
     }
     Ok(first)
 }
-
-/// How long everything may take, as typed.
-pub(crate) type Deadline = Span;

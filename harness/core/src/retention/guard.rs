@@ -6,7 +6,7 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::rules::Decided;
+use super::rules::{Decided, Decision};
 use crate::snapshot::SnapshotId;
 
 /// A clock may be ahead by this much without raising doubts.
@@ -58,6 +58,15 @@ pub enum Refusal {
 }
 
 impl Guard {
+    /// Keeps what must stay, whatever the rules said of it.
+    pub fn spare(&self, decided: &mut [Decided]) {
+        for one in decided.iter_mut().filter(|one| self.never_drop.contains(&one.candidate.id)) {
+            if one.is_removed() {
+                one.decision = Decision::Keep { reasons: vec!["newest verified".to_owned()] };
+            }
+        }
+    }
+
     /// Whether `decided` may be carried out.
     pub fn check(&self, decided: &[Decided], now: Timestamp) -> Result<(), Refusal> {
         let removed = decided.iter().filter(|one| one.is_removed());

@@ -96,7 +96,8 @@ impl Writer {
         let now = request.now.unwrap_or_else(|| self.clock.now());
         let candidates: Vec<_> =
             self.candidates(watch)?.into_iter().filter(|one| is_wanted(one, request)).collect();
-        let decided = apply(&candidates, request.by, &request.policy, now, &request.zone);
+        let mut decided = apply(&candidates, request.by, &request.policy, now, &request.zone);
+        request.guard.spare(&mut decided);
         request.guard.check(&decided, now).map_err(|refusal| {
             Error::new(ErrorKind::Usage, "apply retention rules")
                 .from_source(&refusal)

@@ -12,10 +12,12 @@
 //! | `backup`, `archive`, `source`, `exclude`, `parent` | backups |
 //! | `node`, `chunk`, `pack`, `saver` | entries, chunks, packs and the index |
 //! | `forget`, `prune` | retention |
+//! | `check` | whether the repository is whole |
 //! | `people` | names of users, groups and this host |
 
 mod archive;
 mod backup;
+mod check;
 mod chunk;
 mod exclude;
 mod files;
@@ -47,6 +49,7 @@ use crate::repository::location::{Access, Location};
 use crate::repository::locks::LockFolder;
 
 pub use backup::{BackupRequest, BackupSummary, Counts, Outcome, ParentChoice, Unread};
+pub use check::Checked;
 pub use forget::{ForgetRequest, Forgotten};
 pub use lock::{Lock, LockOptions};
 pub use prune::{PruneRequest, Pruned};

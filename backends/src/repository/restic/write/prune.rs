@@ -60,7 +60,7 @@ pub struct Pruned {
 }
 
 /// A blob: whether it is a tree, and its id.
-type Blob = (bool, Digest);
+pub(super) type Blob = (bool, Digest);
 
 /// What becomes of the packs.
 #[derive(Default)]
@@ -128,7 +128,7 @@ impl Writer {
     }
 
     /// Every blob that the trees `roots` need.
-    fn used<'r>(
+    pub(super) fn used<'r>(
         &self,
         catalog: &Catalog,
         roots: impl Iterator<Item = &'r str>,
@@ -254,20 +254,24 @@ impl Writer {
     /// Makes sure that everything needed is there; returns the bytes of all packs.
     fn check_afterwards(&self, used: &HashSet<Blob>, watch: &Watch) -> Result<u64> {
         let opened = catalog::open(&self.store, &self.password, watch)?;
-        let index = &opened.usable()?.index;
+        let catalog = opened.usable()?;
+        let index = &catalog.index;
         refuse_damage(&opened.findings)?;
-        let has = |(tree, digest): &Blob| {
-            index.places(digest).any(|place| {
-                place.tree == *tree && index.pack(place).is_some_and(|pack| pack.fits && !pack.marked)
-            })
-        };
-        if let Some((_, missing)) = used.iter().find(|blob| !has(blob)) {
+        if let Some((_, missing)) = used.iter().find(|blob| !has(catalog, blob)) {
             return Err(Error::new(ErrorKind::Internal, "prune the repository")
                 .because(format!("blob {} is missing afterwards", hex::encode(missing)))
                 .advise("stop writing to this repository and check it; this is a bug, please report it"));
         }
         Ok(index.packs.iter().filter_map(|pack| pack.listed).map(u64::from).sum())
     }
+}
+
+/// Whether the repository has a blob in a pack that fits.
+pub(super) fn has(catalog: &Catalog, (tree, digest): &Blob) -> bool {
+    let index = &catalog.index;
+    index
+        .places(digest)
+        .any(|place| place.tree == *tree && index.pack(place).is_some_and(|pack| pack.fits && !pack.marked))
 }
 
 /// Adds what a tree needs to `used`, and trees that are new there to `below`.
