@@ -107,7 +107,6 @@ impl Look<'_, '_> {
     /// A process that ended before its run began, because its config is gone or it was killed at once. Without a
     /// word here it would be started again at each look.
     fn never_begun(&mut self, spec: &JobSpec, turn: Turn, how: &str) -> Result<()> {
-        self.told.push(format!("{}: {how}", spec.name));
         let Some(slot) = turn.slot else { return Ok(()) };
         self.change(spec, |this, lock, state| {
             let waiting = match turn.number {
@@ -119,6 +118,7 @@ impl Look<'_, '_> {
             if !waiting || state.running.is_some() {
                 return Ok(());
             }
+            this.told.push(format!("{}: it never began: {how}", spec.name));
             state.begin(Attempt { slot: Some(slot), number: turn.number, started: this.now, process: 0 });
             let error = Error::new(ErrorKind::Internal, format!("begin the job {}", spec.name))
                 .because(format!("its process ended before: {how}"));
@@ -184,7 +184,7 @@ impl Look<'_, '_> {
     fn change(
         &mut self,
         spec: &JobSpec,
-        change: impl FnOnce(&Self, &JobLock, &mut JobState) -> Result<()>,
+        change: impl FnOnce(&mut Self, &JobLock, &mut JobState) -> Result<()>,
     ) -> Result<()> {
         let ledger = self.bench.ledger;
         let Some(lock) = ledger.lock(&spec.name)? else { return Ok(()) };
