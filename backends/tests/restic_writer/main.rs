@@ -6,6 +6,7 @@
 //! | `backups` | snapshots of folders and streams, on disk and through a rest-server |
 //! | `unread` | what cannot be read is told, and makes no snapshot |
 //! | `locks` | who waits for whom |
+//! | `kills` | a backup and a prune that are killed |
 //! | `retention` | rules against those of restic, on random snapshots |
 //! | `pruning` | what goes, what stays, and what a kill leaves behind |
 #![cfg(test)]
@@ -14,6 +15,7 @@ mod backups;
 #[path = "../hostile/support/craft.rs"]
 #[expect(dead_code, reason = "the stories of hostile repositories use more of it")]
 mod craft;
+mod kills;
 mod locks;
 mod pruning;
 mod retention;

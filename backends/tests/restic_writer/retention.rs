@@ -108,10 +108,13 @@ fn rules(chance: &mut Chance) -> (Vec<String>, Policy) {
             format!("--keep-{}={value}", name.replace('_', "-"))
         })
         .collect();
-    if chance.below(5) == 0 || flags.is_empty() {
+    if flags.is_empty() || (chance.below(5) == 0 && !rules.contains_key("last")) {
         let tags = (*chance.of(&["a", "b,c", "c"])).to_owned();
         flags.push(format!("--keep-tag={tags}"));
         rules.insert("tags".to_owned(), vec![tags].into());
+        // restic 0.19 refuses rules that leave nothing of a series.
+        flags.push("--keep-last=1".to_owned());
+        rules.insert("last".to_owned(), 1.into());
     }
     let policy = serde_json::from_value(Value::Object(rules)).expect("a policy");
     (flags, policy)
