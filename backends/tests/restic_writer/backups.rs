@@ -152,12 +152,7 @@ fn the_numbers_are_those_of_restic() {
     let Some(theirs) = repository(&place, "0.19", "2") else { return };
     let access = Access::to(place.path("ours").display().to_string());
     let ours = Repository { restic: theirs.restic.clone(), access };
-    ours.run(
-        ["init", "--from-repo", &theirs.access.url, "--copy-chunker-params", "--from-insecure-no-password"]
-            .iter()
-            .take(0)
-            .chain(["init"].iter()),
-    );
+    ours.run(["init"]);
     let writer = open(&ours.access);
     for _ in 0..3 {
         let made = back_up(&writer, &source, &BackupRequest::default());
@@ -295,4 +290,45 @@ fn through_a_rest_server() {
         assert_restores(&place, &repository, &id(&second), &source);
         assert!(writer.lock_exclusive(&watch()).is_ok(), "a backup left its lock");
     }
+}
+
+/// As deep as a path can be, and deeper.
+#[test]
+fn folders_in_folders_in_folders() {
+    let place = Workplace::new();
+    let Some(repository) = repository(&place, "0.19", "2") else { return };
+    let source = place.folder("source");
+    let levels = (4000 - source.as_os_str().len()) / 2;
+    fs::create_dir_all(source.join(vec!["d"; levels].join("/"))).expect("mkdir");
+    let made = back_up(&open(&repository.access), &source, &BackupRequest::default());
+    assert!(made.is_complete() && made.counts.dirs_new as usize > levels, "{:?}", made.unread);
+    check(&repository);
+    // One that nobody can name any more is told.
+    let deep = place.folder("deep");
+    fs::create_dir_all(deep.join(vec!["7".repeat(200); 3].join("/"))).expect("mkdir");
+    fs::rename(&deep, source.join(vec!["d"; levels].join("/")).join("e")).expect("rename");
+    let made = back_up(&open(&repository.access), &source, &BackupRequest::default());
+    assert!(made.outcome == Outcome::Withheld && made.unread.len() == 1, "{:#?}", made.unread);
+    // Nor could the standard library remove it.
+    let removed = std::process::Command::new("rm").arg("-rf").arg(&source).status();
+    assert!(removed.is_ok_and(|status| status.success()));
+}
+
+#[test]
+fn one_file_system() {
+    let place = Workplace::new();
+    let Some(repository) = repository(&place, "0.19", "2") else { return };
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    if !mounts.contains(" /dev/shm ") {
+        return crate::support::tools::skip("nothing is mounted on /dev/shm");
+    }
+    fs::write("/dev/shm/firedrill-test-of-one-file-system", b"x").expect("write");
+    let request = BackupRequest { one_file_system: true, strict: false, ..BackupRequest::default() };
+    let made = back_up(&open(&repository.access), Path::new("/dev"), &request);
+    fs::remove_file("/dev/shm/firedrill-test-of-one-file-system").expect("remove");
+    assert!(made.mounts_left_out.iter().any(|path| path == Path::new("/dev/shm")), "{made:#?}");
+    let listed = repository.run(["ls", &id(&made)]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.lines().any(|line| line == "/dev/shm") && !listed.contains("/dev/shm/"), "{listed}");
+    assert!(listed.lines().any(|line| line == "/dev/null"), "{listed}");
 }

@@ -17,7 +17,7 @@ use crate::support::firedrill::restore_with_firedrill;
 use crate::support::rest_server::{RestServer, Setup};
 use crate::support::restic::{Access, Repository, Restic};
 use crate::support::tools::{Workplace, run};
-use crate::writing::{back_up, check, id, impatient, init, open, open_with, repository, watch};
+use crate::writing::{back_up, check, id, impatient, init, json, open, open_with, repository, watch};
 
 /// Small packs, so that there are many.
 fn in_small_packs() -> WriterOptions {
@@ -40,7 +40,7 @@ fn history(place: &Workplace, repository: &Repository, days: u64) -> Vec<String>
             }
         }
         // Half of the history is restic's.
-        if day % 2 == 0 {
+        if day.is_multiple_of(2) {
             id(&back_up(&writer, &source, &BackupRequest::default()))
         } else {
             repository.backup(&source, &[], &["--pack-size", "4"])
@@ -152,6 +152,50 @@ fn through_a_rest_server() {
     let writer = open_with(&repository.access, in_small_packs());
     let request = PruneRequest { max_unused: 0.0, ..PruneRequest::default() };
     writer.forget(&keep(1), Some(&request), &watch()).unwrap_or_else(|e| panic!("{}", e.chain()));
+    check(&repository);
+    assert_restores(&place, &repository, &before);
+}
+
+/// rustic marks packs for deletion in a part of the index that restic does not know.
+#[test]
+fn what_rustic_marked_for_deletion() {
+    let place = Workplace::new();
+    let Some(repository) = repository(&place, "0.19", "2") else { return };
+    let ids = history(&place, &repository, 4);
+    let before = restored(&place, &repository, &ids[3..]);
+    let gone: Vec<_> = ids[..3].iter().map(|id| SnapshotId(id.clone())).collect();
+    open(&repository.access).remove_snapshots(&gone, &watch()).expect("they are removed");
+    let (location, way, _) = crate::writing::way(&repository.access);
+    let backends =
+        rustic_core::RepositoryBackends::new(location.open_writable(&way).expect("it opens"), None);
+    let rustic = rustic_core::Repository::new(&rustic_core::RepositoryOptions::default(), &backends)
+        .and_then(|new| new.open(&rustic_core::Credentials::password(&repository.access.password)))
+        .expect("rustic opens it");
+    let mut options = rustic_core::PruneOptions::default();
+    options.max_unused = rustic_core::LimitOption::Percentage(0);
+    options.max_repack = rustic_core::LimitOption::Unlimited;
+    let plan = rustic.prune_plan(&options).expect("rustic has a plan");
+    rustic.prune(&options, plan).expect("rustic prunes");
+    let marked = || {
+        let index = run(&mut repository.command(["list", "index"])).stdout;
+        let index = String::from_utf8_lossy(&index).into_owned();
+        let says = |id: &str| json(&repository, &["cat", "index", id])["packs_to_delete"].is_array();
+        index.split_whitespace().any(says)
+    };
+    assert!(marked(), "rustic marked nothing, so nothing is shown here");
+    // restic accepts it; the marked packs are packs without an index to it.
+    repository.run(["check", "--read-data"]);
+    assert_restores(&place, &repository, &before);
+
+    // What is backed up now must not rely on packs that are about to go.
+    let source = place.path("source");
+    fs::write(source.join("day 0 file 0"), Bytes(0).take(400_000)).expect("write");
+    let writer = open_with(&repository.access, in_small_packs());
+    let made = back_up(&writer, &source, &BackupRequest::default());
+    assert!(made.data_blobs > 0, "{made:#?}");
+    let done = writer.prune(&PruneRequest { max_unused: 0.0, ..PruneRequest::default() }, &watch());
+    assert!(done.is_ok_and(|done| done.packs_removed > 0));
+    assert!(!marked());
     check(&repository);
     assert_restores(&place, &repository, &before);
 }

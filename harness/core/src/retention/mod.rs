@@ -12,6 +12,8 @@
 mod age;
 mod guard;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::finding::Finding;
 use firedrill_core::manifest::Digest;
 use firedrill_core::snapshot::{Snapshot, SnapshotId};
 use firedrill_core::watch::Watch;
@@ -173,6 +174,8 @@ pub struct BackupSummary {
     pub unread_more: u64,
     /// Folders whose content was left out because it is on another file system.
     pub mounts_left_out: Vec<PathBuf>,
+    /// What is wrong with the repository that this backup went into. Nothing new relies on it.
+    pub findings: Vec<Finding>,
 }
 
 impl BackupSummary {
@@ -288,6 +291,7 @@ impl Writer {
         })?;
         let mut summary = summary(tree, seen, added, parent);
         summary.outcome = self.conclude(&frame, &summary, tree, parent, &lock, start)?;
+        summary.findings = opened.findings;
         summary.duration = started.elapsed();
         Ok(summary)
     }
@@ -456,6 +460,7 @@ fn summary(tree: Option<Digest>, seen: Seen, added: Added, parent: Option<&Snaps
         unread: seen.unread,
         unread_more: seen.unread_more,
         mounts_left_out: seen.mounts,
+        findings: Vec::new(),
     }
 }
 

@@ -76,7 +76,7 @@ impl Pattern {
             }
             reached = next;
         }
-        reached.contains(&true) && !(self.parts.is_empty() && !self.anchored)
+        (self.anchored || !self.parts.is_empty()) && reached.contains(&true)
     }
 }
 
