@@ -142,7 +142,8 @@ pub struct PostgresCapture {
     /// What runs the command elsewhere: `[kubectl, exec, -i, -n, databases, postgres-0, --]` or `[ssh, db01]`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub via: Vec<String>,
-    /// Whether digests of all tables are recorded beside the dump, of the same moment.
+    /// Whether digests of all tables are recorded beside the dump, of the same moment. It needs a database, and a
+    /// server that is reached from here.
     pub digests: bool,
 }
 
@@ -178,8 +179,6 @@ pub struct MariadbCapture {
     /// What runs the command elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub via: Vec<String>,
-    /// For `dump`: whether digests of all tables are recorded beside it, of the same moment.
-    pub digests: bool,
 }
 
 /// How MariaDB is captured.

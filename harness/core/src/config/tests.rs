@@ -484,6 +484,7 @@ fn mistakes_of_meaning_in_jobs() {
                 "a password that stays",
                 capture("postgres: {as: /b, via: [ssh, db], server: {password_env: X}}"),
             ),
+            ("digests from afar", capture("postgres: {as: /b, via: [ssh, db], digests: true}")),
             ("no host", text("tag: shop\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
             ("two hosts", text("tag: shop\nhost: [a, b]\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
             (

@@ -2,7 +2,9 @@
 
 mod plans;
 mod runs;
+mod served;
 mod times;
+mod told;
 
 use crate::config::{Config, load};
 use crate::pipeline::spec::JobSpec;
