@@ -5,6 +5,7 @@
 //! | [`capture`] | what a backup is made of, at the moment it is made |
 //! | [`digests`] | digests of live and of restored data |
 //! | [`job`] | jobs of the pipeline: captures and repositories put together |
+//! | [`mirror`] | copies that are filled from others |
 //! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
 //! | [`runtime`] | where restored software runs, sealed in |
 //! | [`scratch`] | the places that drills restore into |
@@ -15,6 +16,7 @@
 pub mod capture;
 pub mod digests;
 pub mod job;
+pub mod mirror;
 pub mod probe;
 pub mod repository;
 pub mod runtime;

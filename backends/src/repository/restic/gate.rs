@@ -14,20 +14,20 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// Lets readers in as long as there is room.
 #[derive(Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     used: Mutex<u64>,
     left: Condvar,
 }
 
 /// Room that is given back when it is dropped.
-pub(super) struct Room<'a> {
+pub(crate) struct Room<'a> {
     gate: &'a Gate,
     bytes: u64,
 }
 
 impl Gate {
     /// Waits until there is room for `bytes`. Who needs more than all there is waits to be alone.
-    pub(super) fn enter(&self, bytes: u64, watch: &Watch) -> Result<Room<'_>> {
+    pub(crate) fn enter(&self, bytes: u64, watch: &Watch) -> Result<Room<'_>> {
         let bytes = bytes.min(BYTES_MAX);
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         while used.saturating_add(bytes) > BYTES_MAX {

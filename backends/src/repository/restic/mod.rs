@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `store` | reads files; nothing else here touches a backend |
 //! | `key` | finds the master key; bounds hostile key files |
+//! | `known` | what a key tells about a repository, for those who compare two |
 //! | `crypto` | decrypts and decompresses |
 //! | `catalog` | config, snapshots and index: what is known before any restore |
 //! | `node`, `listing`, `tree` | tree blobs to a manifest |
@@ -20,8 +21,9 @@
 mod catalog;
 mod crypto;
 mod fetch;
-mod gate;
+pub(crate) mod gate;
 mod key;
+pub(crate) mod known;
 mod listing;
 #[cfg(test)]
 mod mutated;

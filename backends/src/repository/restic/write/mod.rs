@@ -12,6 +12,7 @@
 //! | `backup`, `archive`, `source`, `exclude`, `parent` | backups |
 //! | `node`, `chunk`, `pack`, `saver` | entries, chunks, packs and the index |
 //! | `forget`, `prune` | retention |
+//! | `copy` | snapshots of another repository |
 //! | `check` | whether the repository is whole |
 //! | `people` | names of users, groups and this host |
 
@@ -19,6 +20,7 @@ mod archive;
 mod backup;
 mod check;
 mod chunk;
+mod copy;
 mod exclude;
 mod files;
 mod forget;
@@ -50,6 +52,7 @@ use crate::repository::locks::LockFolder;
 
 pub use backup::{BackupRequest, BackupSummary, Counts, Outcome, ParentChoice, Unread};
 pub use check::Checked;
+pub use copy::{Copied, CopySource};
 pub use forget::{ForgetRequest, Forgotten};
 pub use lock::{Lock, LockOptions};
 pub use prune::{PruneRequest, Pruned};
