@@ -8,6 +8,7 @@
 //! | [`mirror`] | copies that are filled from others |
 //! | [`repository`] | restic repositories on disk, on a rest-server and in S3 |
 //! | [`runtime`] | where restored software runs, sealed in |
+//! | [`statistics`] | what a bucket or a folder holds |
 //! | [`scratch`] | the places that drills restore into |
 //! | [`probe`] | what is looked at in restored data |
 //!
@@ -21,3 +22,4 @@ pub mod probe;
 pub mod repository;
 pub mod runtime;
 pub mod scratch;
+pub mod statistics;

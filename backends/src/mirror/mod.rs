@@ -5,6 +5,7 @@
 //! | `identical` | the same files, byte for byte, without a key |
 //! | `dropped` | what the source dropped goes from an identical copy, unless the source lost it |
 //! | `reencrypted` | the same snapshots, with the keys of the other repository |
+//! | `objects` | the same plain objects |
 //! | `lag` | what is missing, and how old it is |
 //! | `end`, `flow` | files that are read and proven; how much happens at a time |
 
@@ -13,6 +14,7 @@ mod end;
 mod flow;
 mod identical;
 mod lag;
+mod objects;
 mod reencrypted;
 
 use std::sync::Arc;
@@ -29,6 +31,7 @@ use crate::repository::location::{Access, Location};
 pub use flow::Throttle;
 pub use identical::identical;
 pub use lag::lag;
+pub use objects::mirror_objects;
 pub use reencrypted::reencrypted;
 
 /// A repository at one end of a mirror.

@@ -61,6 +61,9 @@ impl Tally {
     }
 }
 
+/// A file with a hash and a name is not longer.
+pub(super) const SUM_MAX: u64 = 1 << 10;
+
 /// What the objects turned out to be.
 #[derive(Default)]
 struct Sorting {
@@ -118,7 +121,7 @@ impl Sorting {
     fn sort(&mut self, object: &Object, settings: &ObjectSettings) -> Sorted {
         let key = object.key.as_str();
         // Consoles make such an object for a folder.
-        if object.size == 0 && key.ends_with('/') {
+        if object.size == 0 && key.ends_with('/') || is_sum(key, object.size) {
             return Sorted::Other;
         }
         let Some(parts) = plain_components(key) else {
@@ -244,6 +247,11 @@ impl Sorting {
 }
 
 /// The first pattern that fits.
+/// Whether this is the hash of an object that lies beside it.
+pub(super) fn is_sum(key: &str, size: u64) -> bool {
+    key.ends_with(".sha256") && size <= SUM_MAX
+}
+
 fn fitting<'p>(patterns: &'p [ObjectPattern], key: &[&str]) -> Option<(&'p ObjectPattern, ObjectName)> {
     // What is left out on purpose is left out wherever it stands in the list.
     let (out, wanted): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.leaves_out());

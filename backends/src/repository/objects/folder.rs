@@ -3,6 +3,8 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, Metadata, OpenOptions, OpenOptionsExt};
@@ -13,6 +15,9 @@ use jiff::Timestamp;
 use rustix::fs::OFlags;
 
 use super::bucket::enough;
+use super::catalog::SUM_MAX;
+use super::shelf::sum_of;
+use super::sums::Sum;
 use super::{Content, Facts, Listing, Object, Source};
 use crate::repository::local;
 
@@ -33,6 +38,22 @@ impl Folder {
         let dir =
             Dir::open_ambient_dir(root, ambient_authority()).map_err(|error| failed("open", root, &error))?;
         Ok(Self { root: root.to_owned(), dir })
+    }
+
+    /// The hash in `NAME.sha256`, if it speaks of this file: `HASH  NAME`, as sha256sum writes it.
+    fn sum_beside(&self, key: &str) -> Option<Sum> {
+        let path = Path::new(key);
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(flags.bits().cast_signed());
+        let file = self.dir.open_with(sum_of(path), &options).ok()?;
+        file.metadata().ok().filter(Metadata::is_file)?;
+        let mut line = String::new();
+        file.take(SUM_MAX).read_to_string(&mut line).ok()?;
+        let (sum, name) = line.trim_end().split_once(' ')?;
+        let same = name.trim_start_matches([' ', '*']) == path.file_name()?.to_str()?;
+        let sum = hex::decode(sum).ok().filter(|sum| same && sum.len() == 32)?;
+        Some(Sum::Sha256(STANDARD.encode(sum)))
     }
 }
 
@@ -91,7 +112,8 @@ impl Source for Folder {
             return Err(Error::new(ErrorKind::Unavailable, format!("read {}", path.display()))
                 .because("it is no regular file (any more)"));
         }
-        let facts = Facts { size: meta.len(), modified: modified(&meta), promised: Vec::new() };
+        let promised = self.sum_beside(key).into_iter().collect();
+        let facts = Facts { size: meta.len(), modified: modified(&meta), promised };
         Ok(Some(Box::new(Open { file, path, facts, offset: 0 })))
     }
 

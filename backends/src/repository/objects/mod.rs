@@ -5,18 +5,23 @@
 //! pattern, folders that are left out.
 //!
 //! *Verified*: each drilled object comes back with its full length and, where the server keeps a checksum of
-//! the whole (`x-amz-checksum-sha256`, `-crc32`, or an ETag that is an MD5), with that checksum.
+//! the whole (`x-amz-checksum-sha256`, `-crc32`, or an ETag that is an MD5), with that checksum. What firedrill
+//! stored comes back with the SHA-256 that it noted (metadata, or a file `NAME.sha256` beside).
 //!
 //! *Not verified*: older versions of an object, what a delete marker hides, and parts of uploads that were
 //! never completed: an ordinary listing does not show them, and reading them needs more rights.
 
 mod bucket;
 mod catalog;
+mod copying;
 mod folder;
 mod names;
 mod restore;
+mod retention;
 mod rhythm;
+mod shelf;
 mod sums;
+mod upload;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,6 +42,10 @@ use jiff::tz::TimeZone;
 use super::access::Access;
 use super::location::Location;
 
+pub use copying::{CopyRequest, ObjectsCopied, copy_objects};
+pub use retention::{ObjectRetention, ObjectsForgotten, forget_objects};
+pub use upload::{Stored, Uploads};
+
 /// More objects than this are not dumps of a fleet, and would not fit into memory.
 const OBJECTS_MAX: usize = 1_000_000;
 
@@ -51,7 +60,7 @@ pub struct ObjectSettings {
     pub schedules: Vec<(String, Cron, TimeZone)>,
 }
 
-/// A folder or a prefix of a bucket that holds dump files. It is only ever read.
+/// A folder or a prefix of a bucket that holds dump files. It is only ever read; see [`Uploads`] for writing.
 pub struct Objects {
     location: Location,
     source: Box<dyn Source>,
@@ -117,16 +126,18 @@ impl Objects {
         settings: ObjectSettings,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let source: Box<dyn Source> = match &location {
-            Location::Local(path) => Box::new(folder::Folder::open(path)?),
-            Location::S3(place) => Box::new(bucket::Bucket::open(place, access)?),
-            Location::Rest(_) => {
-                return Err(Error::new(ErrorKind::Usage, format!("read objects of {location}"))
-                    .because("a rest-server holds restic repositories, not plain objects")
-                    .advise("give a folder or s3:URL/BUCKET/PREFIX"));
-            }
-        };
+        let source = Self::source(&location, access)?;
         Ok(Self { location, source, settings, clock })
+    }
+
+    fn source(location: &Location, access: &Access) -> Result<Box<dyn Source>> {
+        match location {
+            Location::Local(path) => Ok(Box::new(folder::Folder::open(path)?)),
+            Location::S3(place) => Ok(Box::new(bucket::Bucket::open(place, access)?)),
+            Location::Rest(_) => Err(Error::new(ErrorKind::Usage, format!("read objects of {location}"))
+                .because("a rest-server holds restic repositories, not plain objects")
+                .advise("give a folder or s3:URL/BUCKET/PREFIX")),
+        }
     }
 }
 

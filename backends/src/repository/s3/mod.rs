@@ -8,9 +8,11 @@ mod credentials;
 mod error;
 mod listing;
 mod locks;
-pub(super) mod objects;
+pub(crate) mod objects;
 mod reading;
 mod runtime;
+mod settings;
+mod uploads;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use aws_sdk_s3::types::{ChecksumMode, ChecksumType, ServerSideEncryption};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use firedrill_core::error::Result;
 use jiff::Timestamp;
@@ -17,24 +19,27 @@ use crate::repository::location::S3Location;
 /// A page of a listing may take this long besides its attempts.
 const PAGE_LIMIT: Duration = Duration::from_secs(60);
 
-/// The objects below a prefix. It can only read.
+/// Under this name firedrill keeps the SHA-256 of what it uploads, in hexadecimal digits: few servers keep one.
+pub(super) const SHA256_NOTE: &str = "firedrill-sha256";
+
+/// The objects below a prefix. Reading is here; see `uploads` for writing.
 #[derive(Debug)]
-pub(in crate::repository) struct Objects {
-    runtime: Runtime,
-    bucket: Bucket,
+pub(crate) struct Objects {
+    pub(super) runtime: Runtime,
+    pub(super) bucket: Bucket,
 }
 
 /// One object of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::repository) struct Listed {
+pub(crate) struct Listed {
     /// The name below the prefix.
-    pub(in crate::repository) key: String,
-    pub(in crate::repository) size: u64,
-    pub(in crate::repository) modified: Timestamp,
+    pub(crate) key: String,
+    pub(crate) size: u64,
+    pub(crate) modified: Timestamp,
     /// Without quotes; empty when the server does not say.
-    pub(in crate::repository) etag: String,
+    pub(crate) etag: String,
     /// The storage class; empty for the usual one.
-    pub(in crate::repository) class: String,
+    pub(crate) class: String,
 }
 
 /// What the server says about an object, and promises about its content.
@@ -56,18 +61,14 @@ pub(in crate::repository) struct Head {
 }
 
 /// Opens a bucket.
-pub(in crate::repository) fn open(place: &S3Location, access: &Access) -> Result<Objects> {
+pub(crate) fn open(place: &S3Location, access: &Access) -> Result<Objects> {
     let (runtime, bucket) = super::connect(place, access)?;
     Ok(Objects { runtime, bucket })
 }
 
 impl Objects {
     /// Lists what is below `folder` (empty, or ending in a slash), page by page, until `each` says stop.
-    pub(in crate::repository) fn list(
-        &self,
-        folder: &str,
-        mut each: impl FnMut(Vec<Listed>) -> bool,
-    ) -> Result<(), Fault> {
+    pub(crate) fn list(&self, folder: &str, mut each: impl FnMut(Vec<Listed>) -> bool) -> Result<(), Fault> {
         let mut token: Option<String> = None;
         let mut empty = 0_usize;
         loop {
@@ -128,7 +129,7 @@ impl Objects {
                 modified: head.last_modified().and_then(time),
                 md5: etag.as_deref().filter(|_| plain).and_then(md5),
                 etag,
-                sha256: of_all(head.checksum_sha256()),
+                sha256: of_all(head.checksum_sha256()).or_else(|| noted(head.metadata())),
                 crc32: of_all(head.checksum_crc32()),
                 thawed: restore.contains("ongoing-request=\"false\""),
                 thawing: restore.contains("ongoing-request=\"true\""),
@@ -151,7 +152,14 @@ impl Objects {
     }
 }
 
-fn time(time: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
+/// The SHA-256 that firedrill noted when it uploaded the object, in base64.
+fn noted(metadata: Option<&std::collections::HashMap<String, String>>) -> Option<String> {
+    let mut sum = [0; 32];
+    hex::decode_to_slice(metadata?.get(SHA256_NOTE)?, &mut sum).ok()?;
+    Some(STANDARD.encode(sum))
+}
+
+pub(super) fn time(time: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
 

@@ -112,6 +112,45 @@ impl ObjectPattern {
         })
     }
 
+    /// The name of an object of this series that was made at `time`, such that [`read`](Self::read) reads the same
+    /// out of it; or why there is none.
+    pub fn write(&self, name: &str, namespace: &str, time: Timestamp) -> Result<String, String> {
+        if self.leaves_out {
+            return Err("the pattern says what is left out".to_owned());
+        }
+        let zoned = time.to_zoned(self.zone.clone());
+        let mut key = String::new();
+        for part in &self.parts {
+            if !key.is_empty() {
+                key.push('/');
+            }
+            for token in part {
+                match token {
+                    Token::Literal(text) => key.push_str(text),
+                    Token::Name => key.push_str(name),
+                    Token::Namespace => key.push_str(namespace),
+                    Token::Unix => key.push_str(&time.as_second().to_string()),
+                    Token::Time { format, .. } => {
+                        let written = jiff::fmt::strtime::format(format, &zoned);
+                        key.push_str(
+                            &written.map_err(|error| format!("the time cannot be written: {error}"))?,
+                        );
+                    }
+                    Token::Any => {
+                        return Err("the pattern has a `*`, for which nothing can be written".to_owned());
+                    }
+                }
+            }
+        }
+        let has = |wanted: &Token| self.parts.iter().flatten().any(|token| token == wanted);
+        let read = plain_components(&key).and_then(|parts| self.read(&parts));
+        let same = read.is_some_and(|read| {
+            (!has(&Token::Name) || read.series == name)
+                && (!has(&Token::Namespace) || read.namespace == namespace)
+        });
+        if same { Ok(key) } else { Err(format!("`{key}` would be read as something else")) }
+    }
+
     /// Whether an object that fits can lie in or below `folder`, and whether directly in it.
     pub fn reaches(&self, folder: &[&str]) -> Option<bool> {
         if folder.len() >= self.parts.len() {
@@ -433,6 +472,31 @@ mod tests {
     fn told(series: &str, namespace: &str, time: &str) -> Option<(String, String, Option<String>)> {
         let time = (!time.is_empty()).then(|| time.to_owned());
         Some((series.to_owned(), namespace.to_owned(), time))
+    }
+
+    #[test]
+    fn what_is_written_is_read_again() {
+        let time: Timestamp = "2026-02-11T15:43:44Z".parse().unwrap();
+        let write = |pattern: &str, name: &str, namespace: &str| {
+            pattern.parse::<ObjectPattern>().unwrap().write(name, namespace, time)
+        };
+        let key = "postgres-backups/jellyfin/media-20260211-154344.sql.gz";
+        assert_eq!(write(DUMPS, "jellyfin", "media").as_deref(), Ok(key));
+        assert_eq!(read(DUMPS, key), told("jellyfin", "media", "2026-02-11T15:43:44Z"));
+        let zoned = "{name}-{time:%Y%m%d-%H%M@Europe/Zurich}.dump";
+        assert_eq!(write(zoned, "a-b", "").as_deref(), Ok("a-b-20260211-1643.dump"));
+        assert_eq!(write("{name}-{unix}.zip", "etcd", "").as_deref(), Ok("etcd-1770824624.zip"));
+        for (pattern, name, namespace) in [
+            (DUMPS, "a/b", "media"),
+            (DUMPS, "", "media"),
+            (DUMPS, "..", "media"),
+            (DUMPS, "a", "line\nbreak"),
+            ("{name}-*.sql", "a", ""),
+            ("!{name}.sql", "a", ""),
+            ("{name}-{namespace}-{time:%F}.sql", "a", "b-c"),
+        ] {
+            assert!(write(pattern, name, namespace).is_err(), "{pattern} {name} {namespace}");
+        }
     }
 
     const DUMPS: &str = "postgres-backups/{name}/{namespace}-{time:%Y%m%d-%H%M%S}.sql.gz";
