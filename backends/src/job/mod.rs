@@ -3,7 +3,10 @@
 
 mod backup;
 mod check;
+mod mirror;
+mod objects;
 mod retention;
+mod statistics;
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::Secret;
@@ -15,7 +18,10 @@ use crate::repository::restic::write::{LockOptions, Writer, WriterOptions};
 
 pub use backup::BackupJob;
 pub use check::CheckJob;
+pub use mirror::{Ends, MirrorJob};
+pub use objects::{ObjectBackupJob, ObjectRetentionJob};
 pub use retention::RetentionJob;
+pub use statistics::StatisticsJob;
 
 /// A restic repository that jobs write to.
 #[derive(Clone, Debug)]
@@ -30,6 +36,17 @@ pub struct Place {
     pub password: PasswordSource,
     /// Whether it is made when it is not there.
     pub make: bool,
+}
+
+/// A place of plain objects, or a bucket.
+#[derive(Clone, Debug)]
+pub struct ObjectPlace {
+    /// The name of its copy.
+    pub name: String,
+    /// Where it is.
+    pub location: Location,
+    /// How it is reached.
+    pub access: Access,
 }
 
 impl Place {

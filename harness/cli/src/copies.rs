@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use firedrill_backends::job::Place;
+use firedrill_backends::job::{ObjectPlace, Place};
 use firedrill_backends::repository::location::{Access, Environment, Location, repository_address};
 use firedrill_backends::repository::objects::{ObjectSettings, Objects};
 use firedrill_backends::repository::password::PasswordSource;
@@ -146,6 +146,22 @@ pub(crate) fn known_copy<'c>(config: &'c Config, name: &CopyName) -> Result<&'c 
     })
 }
 
+/// A copy as a place of plain objects, or as the bucket that it is in.
+pub(crate) fn object_place(copy: &CopyConfig, env: &Environment) -> Result<ObjectPlace> {
+    let env = own_variables(copy, env)?;
+    let location = Location::parse(&copy.repository)?;
+    Ok(ObjectPlace { name: copy.name.clone(), location, access: access(copy, env) })
+}
+
+/// How the names of the objects of a copy are read.
+pub(crate) fn object_settings(config: &Config, copy: &CopyConfig) -> Result<ObjectSettings> {
+    Ok(ObjectSettings {
+        kind: copy.kind,
+        patterns: copy.object_patterns()?,
+        schedules: schedules(config, copy),
+    })
+}
+
 /// A copy as a place that jobs write to.
 pub(crate) fn place(copy: &CopyConfig, env: &Environment) -> Result<Place> {
     let env = own_variables(copy, env)?;
@@ -170,11 +186,7 @@ fn opening(
     let location = Location::parse(&copy.repository)?;
     let env = own_variables(copy, env)?;
     let format = if copy.kind.is_plain_objects() {
-        Format::Objects(ObjectSettings {
-            kind: copy.kind,
-            patterns: copy.object_patterns()?,
-            schedules: schedules(config, copy),
-        })
+        Format::Objects(object_settings(config, copy)?)
     } else {
         Format::Restic(password(copy, &env)?)
     };

@@ -55,7 +55,8 @@ pub fn forget_objects(
     let candidates: Vec<Candidate> =
         catalog.snapshots.iter().map(|one| Candidate::in_zone(one, request.zone)).collect();
     let by = GroupBy { host: false, paths: false, tags: true };
-    let decided = apply(&candidates, by, request.policy, request.now, request.zone);
+    let mut decided = apply(&candidates, by, request.policy, request.now, request.zone);
+    request.guard.spare(&mut decided);
     request.guard.check(&decided, request.now).map_err(|refusal| {
         Error::new(ErrorKind::Usage, "apply retention rules")
             .from_source(&refusal)

@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use firedrill_backends::job::{BackupJob, CheckJob, RetentionJob};
+use firedrill_backends::job::{
+    BackupJob, CheckJob, Ends, MirrorJob, ObjectBackupJob, ObjectRetentionJob, RetentionJob, StatisticsJob,
+};
 use firedrill_backends::repository::access::Environment;
+use firedrill_backends::statistics::Planned;
 use firedrill_core::config::CopyConfig;
 use firedrill_core::config::jobs::{RestoreTestJob, RetentionConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
@@ -24,6 +27,27 @@ pub(super) fn job(fleet: &Fleet, spec: &JobSpec) -> Result<Box<dyn Job>> {
     let environment = Environment::capture();
     let zone = fleet.config.timezone.get().clone();
     match &spec.kind {
+        JobKind::Backup { target, backup, copy } if target.kind.is_plain_objects() => {
+            let copy = copy_of(fleet, copy)?;
+            Ok(Box::new(ObjectBackupJob {
+                target: target.as_ref().clone(),
+                backup: backup.as_ref().clone(),
+                place: copies::object_place(copy, &environment)?,
+                patterns: copy.object_patterns()?,
+                key: None,
+                environment,
+            }))
+        }
+        JobKind::Retention(rules) if copy_of(fleet, &rules.copy)?.kind.is_plain_objects() => {
+            let copy = copy_of(fleet, &rules.copy)?;
+            Ok(Box::new(ObjectRetentionJob {
+                place: copies::object_place(copy, &environment)?,
+                settings: copies::object_settings(&fleet.config, copy)?,
+                verified: verified(fleet, &rules.copy)?.into_values().map(|(id, _)| id).collect(),
+                rules: rules.clone(),
+                zone,
+            }))
+        }
         JobKind::Backup { target, backup, copy } => Ok(Box::new(BackupJob {
             target: target.as_ref().clone(),
             backup: backup.as_ref().clone(),
@@ -50,10 +74,47 @@ pub(super) fn job(fleet: &Fleet, spec: &JobSpec) -> Result<Box<dyn Job>> {
             state: fleet.state.clone(),
             test: test.clone(),
         })),
-        JobKind::Mirror(_) | JobKind::Statistics(_) => {
-            Err(Error::new(ErrorKind::Usage, format!("run the job {}", spec.name)))
+        JobKind::Mirror(config) => {
+            let (from, to) = (copy_of(fleet, &config.from)?, copy_of(fleet, &config.to)?);
+            let ends = match from.kind.is_plain_objects() {
+                true => Ends::Objects(
+                    copies::object_place(from, &environment)?,
+                    copies::object_place(to, &environment)?,
+                    copies::object_settings(&fleet.config, from)?,
+                ),
+                false => {
+                    Ends::Repositories(copies::place(from, &environment)?, copies::place(to, &environment)?)
+                }
+            };
+            Ok(Box::new(MirrorJob { config: config.clone(), ends }))
         }
+        JobKind::Statistics(config) => Ok(Box::new(StatisticsJob {
+            place: copies::object_place(copy_of(fleet, &config.copy)?, &environment)?,
+            config: config.clone(),
+            planned: planned(fleet, &config.copy),
+        })),
     }
+}
+
+/// The jobs that work on a copy, for the projection of requests. How much each moves is told by its last run; a file
+/// of a repository is taken for an object.
+fn planned(fleet: &Fleet, copy: &str) -> Vec<Planned> {
+    const MONTH: f64 = 30.0 * 86_400.0;
+    const PACK: u64 = 16 << 20;
+    let uses = |spec: &&JobSpec| spec.needs.iter().any(|need| need.copy == copy);
+    let of = |spec: &JobSpec| {
+        let gap = spec.schedule.as_ref()?.longest_gap()?.seconds();
+        let last = fleet.ledger.read(&spec.name).ok()?.last_success?;
+        let objects_moved = match &last.facts {
+            Facts::Backup(backup) => backup.bytes_added.div_ceil(PACK) + 3,
+            Facts::Mirror(mirror) => mirror.files_copied + mirror.files_deleted,
+            Facts::Check(check) => check.packs_read,
+            Facts::Retention(retention) => retention.bytes_freed.div_ceil(PACK) + retention.dropped,
+            Facts::RestoreTest(_) | Facts::Statistics(_) | Facts::None => 0,
+        };
+        Some(Planned { runs_per_month: MONTH / gap.max(60.0), objects_moved })
+    };
+    fleet.jobs.iter().filter(uses).filter_map(of).collect()
 }
 
 fn copy_of<'f>(fleet: &'f Fleet, name: &str) -> Result<&'f CopyConfig> {
