@@ -42,20 +42,24 @@ impl Cron {
     /// twice has its runs twice, one that is left out has none. What runs at an hour of the day runs once a day: at
     /// the first of two such moments, or an hour later when there is none. Vixie cron does the same.
     pub fn next(&self, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
-        let cron = parser().parse(&self.text).ok()?;
+        self.next_of(&parser().parse(&self.text).ok()?, zone, after)
+    }
+
+    fn next_of(&self, cron: &croner::Cron, zone: &TimeZone, after: Timestamp) -> Option<Timestamp> {
         match self.every_hour() {
-            true => next_elapsed(&cron, zone, after),
-            false => next_by_day(&cron, zone, after),
+            true => next_elapsed(cron, zone, after),
+            false => next_by_day(cron, zone, after),
         }
     }
 
     /// When it runs after `from` and until `to`, by the wall clock of `zone`; the newest `max` of these moments,
     /// oldest first. Of the moments of a very frequent schedule no more than a number are looked at.
     pub fn occurrences(&self, zone: &TimeZone, from: Timestamp, to: Timestamp, max: usize) -> Vec<Timestamp> {
+        let Ok(cron) = parser().parse(&self.text) else { return Vec::new() };
         let mut found = std::collections::VecDeque::new();
         let mut at = from;
         for _ in 0..OCCURRENCES_MAX {
-            let Some(moment) = self.next(zone, at).filter(|moment| *moment <= to) else { break };
+            let Some(moment) = self.next_of(&cron, zone, at).filter(|moment| *moment <= to) else { break };
             found.push_back(moment);
             if found.len() > max {
                 found.pop_front();
