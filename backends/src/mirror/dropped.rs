@@ -71,7 +71,10 @@ fn delete(run: &Run<'_>, kind: FileType, files: &[Id]) -> Result<()> {
 fn refused(why: String) -> Error {
     Error::new(ErrorKind::Unavailable, "remove from the mirror what its source dropped")
         .because(why)
-        .advise("nothing was removed: a broken source must not empty its mirror; check the source first")
+        .advise(
+            "nothing was removed: a broken source must not empty its mirror; check the source, and if it is right, \
+             begin a new mirror",
+        )
 }
 
 fn lost(packs: usize) -> Error {

@@ -7,7 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::watch::Watch;
+use jiff::{SignedDuration, Timestamp};
 
+/// Folders within folders.
+const DEPTH_MAX: usize = 64;
 /// So many names are tried that killed processes may have left behind.
 const NAMES_TRIED: usize = 1000;
 
@@ -18,6 +22,16 @@ pub(super) fn unique(name: &str) -> String {
     // Names of files end at 255 bytes.
     let name = name.get(..name.floor_char_boundary(200)).unwrap_or_default();
     format!(".{name}.{}-{number}.part", std::process::id())
+}
+
+/// Whether this is a name that [`unique`] makes.
+fn is_ours(name: &str) -> bool {
+    let numbers = || {
+        let (_, numbers) = name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
+        numbers.split_once('-')
+    };
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    numbers().is_some_and(|(process, number)| digits(process) && digits(number))
 }
 
 /// The name of the file with the hash of `path`.
@@ -101,6 +115,32 @@ impl Shelf {
             }
         }
         Ok(())
+    }
+
+    /// Removes files that we began and that have been left alone for so long; their names.
+    pub(super) fn sweep(&self, now: Timestamp, age: SignedDuration, watch: &Watch) -> Result<Vec<String>> {
+        let mut swept = Vec::new();
+        let mut waiting = vec![PathBuf::new()];
+        while let Some(folder) = waiting.pop() {
+            watch.check()?;
+            let failed = |error: io::Error| self.failed("tidy", &folder, &error);
+            let here = if folder.as_os_str().is_empty() { Path::new(".") } else { folder.as_path() };
+            for entry in self.dir.read_dir(here).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let (path, kind) = (folder.join(entry.file_name()), entry.file_type().map_err(failed)?);
+                if kind.is_dir() && path.components().count() < DEPTH_MAX {
+                    waiting.push(path);
+                } else if kind.is_file() && is_ours(&entry.file_name().to_string_lossy()) {
+                    let written = entry.metadata().and_then(|meta| meta.modified()).map_err(failed)?;
+                    let written = Timestamp::try_from(written.into_std());
+                    if written.is_ok_and(|written| now.duration_since(written) > age) {
+                        self.dir.remove_file(&path).map_err(failed)?;
+                        swept.push(path.display().to_string());
+                    }
+                }
+            }
+        }
+        Ok(swept)
     }
 
     /// Gives `from` the name `to`, unless there is a file of that name.

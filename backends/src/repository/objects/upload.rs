@@ -174,12 +174,15 @@ impl Uploads {
     }
 
     /// Gives up uploads that nobody completed in a day, of objects that one of `patterns` speaks of; without any, of
-    /// all below the prefix, which then must not be empty. Their names.
+    /// all below the prefix, which then must not be empty. In a folder, removes files of ours that never got their
+    /// name. Their names.
     pub fn sweep(&self, patterns: &[ObjectPattern], now: Timestamp, watch: &Watch) -> Result<Vec<String>> {
         let told =
             |fault: Fault| fault.into_error(format!("give up unfinished uploads in {}", self.location));
-        let (Place::Bucket(bucket), Location::S3(place)) = (&self.place, &self.location) else {
-            return Ok(Vec::new());
+        let (bucket, place) = match (&self.place, &self.location) {
+            (Place::Bucket(bucket), Location::S3(place)) => (bucket, place),
+            (Place::Folder(shelf), _) => return shelf.sweep(now, FORGOTTEN, watch),
+            _ => return Ok(Vec::new()),
         };
         let ours = |key: &str| match patterns {
             [] => !place.prefix.is_empty(),
@@ -415,7 +418,14 @@ impl Send<'_> {
             self.bucket.put(key, body, sha256)?;
             md5
         } else {
-            self.in_parts(notes)?
+            match self.in_parts(notes) {
+                // The upload that was to go on may be long gone. Its note is, too, so the second attempt begins anew.
+                Err(Sending::Fault(fault)) if notes.is_some() && !passes(fault.trouble) => {
+                    tracing::debug!(key, "an upload could not go on: {}", fault.text);
+                    self.in_parts(notes)?
+                }
+                sent => sent?,
+            }
         };
         self.prove(&etag).inspect_err(|_| {
             // A half or wrong object under this name would pass for a backup.

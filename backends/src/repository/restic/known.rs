@@ -24,6 +24,9 @@ use crate::repository::s3::objects;
 /// A snapshot as its file says it, with fields that nobody here knows.
 pub(crate) type Raw = Map<String, Value>;
 
+/// Snapshots, and what is wrong with those that cannot be read.
+pub(crate) type Found = (Vec<(Id, Raw)>, Vec<Finding>);
+
 /// The packs that these index files name, with the sizes that they have by it. All of the files must be sound.
 pub(crate) fn indexed_packs(
     backend: Arc<dyn WriteBackend>,
@@ -43,21 +46,13 @@ pub(crate) fn indexed_packs(
 }
 
 /// All snapshots, and what is wrong with those that cannot be read.
-pub(crate) fn snapshots(
-    backend: Arc<dyn WriteBackend>,
-    password: &Secret,
-    watch: &Watch,
-) -> Result<(Vec<(Id, Raw)>, Vec<Finding>)> {
+pub(crate) fn snapshots(backend: Arc<dyn WriteBackend>, password: &Secret, watch: &Watch) -> Result<Found> {
     let store = Store::new(backend);
     let cipher = cipher(&store, password, watch)?;
     raw_snapshots(&store, &cipher, watch)
 }
 
-pub(super) fn raw_snapshots(
-    store: &Store,
-    cipher: &Cipher,
-    watch: &Watch,
-) -> Result<(Vec<(Id, Raw)>, Vec<Finding>)> {
+pub(super) fn raw_snapshots(store: &Store, cipher: &Cipher, watch: &Watch) -> Result<Found> {
     let read = read_all::<Raw>(store, cipher, FileType::Snapshot, SNAPSHOT_MAX, watch)?;
     Ok((read.files, read.findings))
 }
