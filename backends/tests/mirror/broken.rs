@@ -1,14 +1,18 @@
 //! A source that is damaged, emptied, or another one.
 
 use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use firedrill_backends::mirror::MirrorRequest;
+use firedrill_backends::mirror::{MirrorRequest, Mirrored, identical};
+use firedrill_core::progress::Progress;
+use rustic_core::{FileType, WriteBackend};
 
 use crate::place::{
-    at, copy_folder, day_of_work, files, flip, mirror, newest, of_kind, refusal, replace, restic_is_happy,
-    source, well, with_key,
+    Asked, Moving, at, copy_folder, day_of_work, files, flip, mirror, newest, of_kind, refusal, replace,
+    restic_is_happy, side, source, watch, well, with_key,
 };
-use crate::support::restic::Repository;
+use crate::support::restic::{Access, Repository};
 use crate::support::tools::Workplace;
 
 #[test]
@@ -134,6 +138,75 @@ fn packs_that_the_source_lost_stay_in_the_copy() {
     assert!(files(&place.path("copy")) == before);
 }
 
+/// Mirrors while `hook` does something to the source before it answers.
+fn mirror_moving(
+    source: &Repository,
+    copy: &Access,
+    hook: impl Fn(Asked) + Send + Sync + 'static,
+) -> Mirrored {
+    let inner = side(&source.access).open().expect("the source opens");
+    let from: Arc<dyn WriteBackend> = Arc::new(Moving { inner, before: Box::new(hook) });
+    let to = side(copy).open_writable().expect("the copy opens");
+    identical(&from, &to, &with_key(&source.access), &Progress::default(), &watch())
+}
+
+#[test]
+fn a_source_that_grows_meanwhile_gives_a_whole_copy() {
+    let Some(restic) = newest() else { return };
+    let place = Workplace::new();
+    let source = source(&place, &restic);
+    for (number, moment) in
+        [FileType::Config, FileType::Key, FileType::Snapshot, FileType::Index, FileType::Pack]
+            .into_iter()
+            .enumerate()
+    {
+        let copy = at(&place.path(&format!("copy {number}")));
+        let (growing, folder) = (source.clone(), place.path("files"));
+        let done = mirror_moving(&source, &copy, move |asked| {
+            if asked == Asked::List(moment) {
+                day_of_work(&folder, 20 + number as u64);
+                growing.backup(&folder, &["fleet"], &[]);
+            }
+        });
+        well(&done);
+        let seen = Repository { restic: restic.clone(), access: copy };
+        assert!(seen.snapshots().len() >= 2 + number);
+        restic_is_happy(&seen, &place.path("restored"));
+    }
+}
+
+#[test]
+fn a_source_that_shrinks_meanwhile_leaves_a_copy_that_opens() {
+    let Some(restic) = newest() else { return };
+    let place = Workplace::new();
+    let source = source(&place, &restic);
+    let copy = at(&place.path("copy"));
+    well(&mirror(&source.access, &copy, &with_key(&source.access)));
+    day_of_work(&place.path("files"), 30);
+    source.backup(&place.path("files"), &["fleet"], &[]);
+    for (kind, folder) in
+        [(FileType::Pack, "data"), (FileType::Index, "index"), (FileType::Snapshot, "snapshots")]
+    {
+        let had = of_kind(&place.path("copy"), folder);
+        let is_new = |path: &PathBuf| !had.iter().any(|old| old.file_name() == path.file_name());
+        let victim = of_kind(&place.path("source"), folder).into_iter().find(is_new).expect("something new");
+        let content = fs::read(&victim).expect("read");
+        let gone = victim.clone();
+        let done = mirror_moving(&source, &copy, move |asked| {
+            if asked == Asked::Read(kind) {
+                let _ = fs::remove_file(&gone);
+            }
+        });
+        let told = refusal(&done);
+        assert!(told.contains("vanished"), "{folder}: {told}");
+        let seen = Repository { restic: restic.clone(), access: copy.clone() };
+        assert_eq!(seen.snapshots().len(), 2, "{folder}");
+        restic_is_happy(&seen, &place.path("restored"));
+        fs::write(&victim, content).expect("write");
+    }
+    well(&mirror(&source.access, &copy, &with_key(&source.access)));
+}
+
 #[test]
 fn another_repository_or_folder_is_not_written_into() {
     let Some(restic) = newest() else { return };
@@ -146,7 +219,7 @@ fn another_repository_or_folder_is_not_written_into() {
     assert!(files(&place.path("other")) == before);
     let home = place.folder("home");
     fs::write(home.join("letter"), "dear").expect("write");
-    assert!(crate::place::side(&at(&home)).open_writable().is_err());
+    assert!(side(&at(&home)).open_writable().is_err());
 }
 
 #[test]

@@ -132,6 +132,62 @@ impl WriteBackend for Stopping {
     }
 }
 
+/// What is asked of a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    List(FileType),
+    Read(FileType),
+}
+
+/// What a test does just before.
+type Hook = Box<dyn Fn(Asked) + Send + Sync>;
+
+/// A source in which something happens while it is read.
+pub(crate) struct Moving {
+    pub(crate) inner: Arc<dyn WriteBackend>,
+    pub(crate) before: Hook,
+}
+
+impl std::fmt::Debug for Moving {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.inner.fmt(f)
+    }
+}
+
+impl ReadBackend for Moving {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+
+    fn list_with_size(&self, tpe: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        (self.before)(Asked::List(tpe));
+        self.inner.list_with_size(tpe)
+    }
+
+    fn read_full(&self, tpe: FileType, id: &Id) -> RusticResult<Bytes> {
+        (self.before)(Asked::Read(tpe));
+        self.inner.read_full(tpe, id)
+    }
+
+    fn read_partial(&self, tpe: FileType, id: &Id, c: bool, offset: u32, length: u32) -> RusticResult<Bytes> {
+        self.inner.read_partial(tpe, id, c, offset, length)
+    }
+
+    fn warmup_path(&self, tpe: FileType, id: &Id) -> String {
+        self.inner.warmup_path(tpe, id)
+    }
+}
+
+impl WriteBackend for Moving {
+    fn write_bytes(&self, _: FileType, _: &Id, _: bool, _: BytesList) -> RusticResult<()> {
+        panic!("a source is not written to")
+    }
+
+    fn remove(&self, _: FileType, _: &Id, _: bool) -> RusticResult<()> {
+        panic!("nothing is removed from a source")
+    }
+}
+
 /// Mirrors with a stop after so many writes; what it said, and how many writes there were.
 pub(crate) fn mirror_until(
     writes: usize,
