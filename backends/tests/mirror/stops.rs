@@ -10,7 +10,7 @@ use crate::place::{
     at, copy_folder, day_of_work, files, mirror, mirror_until, newest, restic_is_happy, source, well,
     with_key,
 };
-use crate::support::restic::Repository;
+use crate::support::restic::{Repository, Restic};
 use crate::support::tools::Workplace;
 
 /// Stops a run from the state `before` (a folder, or nothing) after each number of writes there is.
@@ -52,14 +52,15 @@ fn at_every_moment(place: &Workplace, source: &Repository, before: Option<&str>,
 
 #[test]
 fn a_new_copy_opens_at_every_moment() {
-    let Some(restic) = newest() else { return };
-    let place = Workplace::new();
-    let source = source(&place, &restic);
-    at_every_moment(&place, &source, None, &with_key(&source.access));
-    // Nothing is copied twice.
-    let again = mirror(&source.access, &at(&place.path("whole")), &with_key(&source.access));
-    well(&again);
-    assert_eq!(again.facts.files_copied, 0);
+    for restic in ["0.18", "0.19"].into_iter().filter_map(Restic::need) {
+        let place = Workplace::new();
+        let source = source(&place, &restic);
+        at_every_moment(&place, &source, None, &with_key(&source.access));
+        // Nothing is copied twice.
+        let again = mirror(&source.access, &at(&place.path("whole")), &with_key(&source.access));
+        well(&again);
+        assert_eq!(again.facts.files_copied, 0);
+    }
 }
 
 /// The source goes on: a new backup, and retention that rewrites packs and index.
