@@ -9,13 +9,13 @@ use firedrill_core::secret::Secret;
 use super::process::{Output, Program};
 use super::{Captured, Made, Moment, folder, join, scratch};
 
-/// The folder of k3s when nobody names another.
+/// Where k3s keeps the token of its server, below its data folder.
 const TOKEN: &str = "server/token";
 
 pub(super) fn capture(config: &EtcdCapture, moment: &Moment<'_>, captured: &mut Captured) -> Result<()> {
     let file = match &config.k3s {
-        Some(data) => k3s(data, moment)?,
-        None => etcdctl(config, moment)?,
+        Some(data) => k3s(data, moment, captured)?,
+        None => etcdctl(config, moment, captured)?,
     };
     if std::fs::metadata(&file).map_or(0, |meta| meta.len()) == 0 {
         return Err(failed().because("the snapshot is empty"));
@@ -47,8 +47,8 @@ fn failed() -> Error {
     Error::new(ErrorKind::Unavailable, "take a snapshot of etcd")
 }
 
-fn etcdctl(config: &EtcdCapture, moment: &Moment<'_>) -> Result<PathBuf> {
-    let file = moment.work.join("etcd.db");
+fn etcdctl(config: &EtcdCapture, moment: &Moment<'_>, captured: &Captured) -> Result<PathBuf> {
+    let file = moment.work.join(format!("etcd-{}.db", captured.made.len()));
     let mut last = None;
     let endpoints = if config.endpoints.is_empty() {
         vec!["127.0.0.1:2379".to_owned()]
@@ -75,8 +75,8 @@ fn etcdctl(config: &EtcdCapture, moment: &Moment<'_>) -> Result<PathBuf> {
 }
 
 /// k3s names its snapshot after the node and the time, so it gets a folder in which there is nothing else.
-fn k3s(data: &Path, moment: &Moment<'_>) -> Result<PathBuf> {
-    let place = moment.work.join("k3s");
+fn k3s(data: &Path, moment: &Moment<'_>, captured: &Captured) -> Result<PathBuf> {
+    let place = moment.work.join(format!("k3s-{}", captured.made.len()));
     std::fs::create_dir(&place).map_err(|e| scratch(&place, &e))?;
     let command = ["k3s", "etcd-snapshot", "save", "--data-dir"].map(str::to_owned).to_vec();
     let rest = [data.display().to_string(), "--dir".to_owned(), place.display().to_string()];

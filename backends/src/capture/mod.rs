@@ -6,12 +6,14 @@
 //! | file | what it captures |
 //! |---|---|
 //! | `process` | the output of a program, with an honest end |
-//! | `whole` | whether a stream has the beginning and the end of its format |
+//! | `whole` | whether a stream is whole, by what its format promises |
+//! | `beside` | digests that are taken at the moment of a dump |
 //! | `sqlite` | SQLite by its online backup |
 //! | `postgres` | pg_dump and pg_dumpall |
 //! | `mariadb` | mariadb-backup and mariadb-dump |
 //! | `etcd` | etcdctl and k3s, with keys and tokens beside |
 
+mod beside;
 mod etcd;
 mod mariadb;
 mod postgres;
@@ -63,6 +65,19 @@ pub struct Captured {
     pub made: Vec<Made>,
     /// Streams, in the order in which they are read.
     pub streams: Vec<Stream>,
+    /// Canaries, each for a folder of the snapshot that has none of its own.
+    pub canaries: Vec<Planted>,
+    /// Worth knowing.
+    pub notes: Vec<String>,
+}
+
+/// A canary for a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planted {
+    /// Its path in the snapshot, absolute.
+    pub path: String,
+    /// What is in it.
+    pub line: String,
 }
 
 /// A file that was made for a snapshot.
@@ -132,22 +147,25 @@ fn stream(path: &str, program: Program, whole: Whole, moment: &Moment<'_>) -> St
     }
 }
 
-/// Plants a canary beside each thing that was captured: it proves when the data was taken, and for which target.
-/// Files of this machine get none: a canary proves that the *source* lives, so it belongs in the source itself.
+/// Plants a canary in each folder that is captured, and beside each thing that is made: it proves when the data was
+/// taken, and for which target. A source that has one of its own keeps it: that one proves that the source lives.
 fn plant(moment: &Moment<'_>, captured: &mut Captured) -> Result<()> {
     let Some(key) = moment.key else { return Ok(()) };
-    let paths = captured.made.iter().filter(|made| made.dump).map(|made| made.path.as_str());
+    let of_files = captured.files.iter().flat_map(|files| &files.paths).map(|path| {
+        let is_file = std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_dir());
+        if is_file { folder(path) } else { path.clone() }
+    });
+    let made = captured.made.iter().filter(|made| made.dump).map(|made| folder(&made.path));
+    let streams = captured.streams.iter().map(|stream| folder(&stream.path));
     let folders: std::collections::BTreeSet<String> =
-        paths.chain(captured.streams.iter().map(|stream| stream.path.as_str())).map(folder).collect();
+        of_files.chain(made).chain(streams).map(|folder| folder.trim_end_matches('/').to_owned()).collect();
     let sequence = u64::try_from(moment.now.as_second()).unwrap_or_default();
-    let failed =
-        |why: &dyn std::error::Error| Error::new(ErrorKind::Internal, "plant a canary").from_source(why);
-    let canary = Canary::sign(key, moment.target, sequence, moment.now).map_err(|e| failed(&e))?;
-    for (number, folder) in folders.into_iter().enumerate() {
-        let file = moment.work.join(format!("canary-{number}"));
-        std::fs::write(&file, canary.to_line()).map_err(|e| scratch(&file, &e))?;
-        captured.made.push(Made { path: join(&folder, canary::FILE), file, dump: false });
-    }
+    let failed = |e: canary::Malformed| Error::new(ErrorKind::Usage, "plant a canary").from_source(&e);
+    let line = Canary::sign(key, moment.target, sequence, moment.now).map_err(failed)?.to_line();
+    captured.canaries = folders
+        .into_iter()
+        .map(|folder| Planted { path: join(&folder, canary::FILE), line: line.clone() })
+        .collect();
     Ok(())
 }
 

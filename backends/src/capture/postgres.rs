@@ -1,33 +1,30 @@
 //! PostgreSQL by pg_dump and pg_dumpall.
 
-use std::path::Path;
-
 use firedrill_core::config::jobs::{PostgresCapture, PostgresFormat};
 use firedrill_core::error::{Error, ErrorKind, Result};
 
+use super::beside::{self, Beside};
 use super::process::Program;
 use super::whole::Whole;
-use super::{Captured, Made, Moment, digests_beside, password, scratch, stream};
-use crate::digests::record::{Output, PostgresSource};
+use super::{Captured, Moment, password, stream};
+use crate::digests::record::PostgresSource;
 
 /// The last thing that pg_dump writes.
-const DUMP_END: &str = "PostgreSQL database dump complete";
+const DUMP_END: &str = "-- PostgreSQL database dump complete";
 /// And pg_dumpall.
-const CLUSTER_END: &str = "PostgreSQL database cluster dump complete";
-/// How archives begin.
-const ARCHIVE: &[u8] = b"PGDMP";
+const CLUSTER_END: &str = "-- PostgreSQL database cluster dump complete";
 
 pub(super) fn capture(config: &PostgresCapture, moment: &Moment<'_>, captured: &mut Captured) -> Result<()> {
     let secret = password(&config.server, moment.environment)?;
-    if let (Some(database), true) = (&config.database, config.digests) {
-        return with_digests(config, database, moment, captured);
-    }
-    let program = Program::new(command(config)).via(&config.via).with("PGPASSWORD", secret);
     let whole = match (&config.database, config.format) {
         (None, _) => Whole::ending(CLUSTER_END),
         (Some(_), PostgresFormat::Plain) => Whole::ending(DUMP_END),
-        (Some(_), PostgresFormat::Custom) => Whole::beginning(ARCHIVE),
+        (Some(_), PostgresFormat::Custom) => Whole::archive(),
     };
+    if config.digests {
+        return with_digests(config, whole, moment, captured);
+    }
+    let program = Program::new(command(config)).via(&config.via).with("PGPASSWORD", secret);
     captured.streams.push(stream(&config.stored_as, program, whole, moment));
     Ok(())
 }
@@ -57,18 +54,24 @@ fn command(config: &PostgresCapture) -> Vec<String> {
 /// Digests are only exact when they are taken in the snapshot that the dump uses, so both are made by one session.
 fn with_digests(
     config: &PostgresCapture,
-    database: &str,
+    whole: Whole,
     moment: &Moment<'_>,
     captured: &mut Captured,
 ) -> Result<()> {
-    let folder = moment.work.join(format!("postgres-{}", captured.made.len()));
-    std::fs::create_dir(&folder).map_err(|e| scratch(&folder, &e))?;
-    let name = Path::new(&config.stored_as).file_name().ok_or_else(|| {
-        Error::new(ErrorKind::Usage, format!("store a dump as {}", config.stored_as))
-            .because("it is no name of a file")
+    let failed = |why: &str| {
+        Error::new(ErrorKind::Usage, format!("record digests beside {}", config.stored_as)).because(why)
+    };
+    let Some(database) = &config.database else {
+        return Err(failed("all databases have no common moment").advise("name a `database`"));
+    };
+    if !config.via.is_empty() {
+        return Err(failed("the tables are read from here, and not from where `via` leads"));
+    }
+    let excluded = left_out(&config.arguments).map_err(|argument| {
+        failed(&format!("firedrill cannot tell which tables `{argument}` leaves in"))
+            .advise("remove the argument, or `digests`")
     })?;
-    let file = folder.join(name);
-    let recorded = folder.join(digests_beside(&name.to_string_lossy()));
+    let place = Beside::new(&config.stored_as, moment, captured)?;
     let server = &config.server;
     let mut environment: Vec<(String, String)> = Vec::new();
     environment.extend(server.host.iter().map(|host| ("PGHOST".to_owned(), host.clone())));
@@ -78,18 +81,65 @@ fn with_digests(
         environment.push(("PGPASSWORD".to_owned(), secret.reveal().to_owned()));
     }
     let mut command = command(config);
-    command.extend(["--snapshot={snapshot}".to_owned(), format!("--file={}", file.display())]);
+    command.extend(["--snapshot={snapshot}".to_owned(), format!("--file={}", place.dump.display())]);
     let source = PostgresSource {
         database: Some(database.to_owned()),
-        excluded: Vec::new(),
+        excluded,
         quiet: false,
         environment,
         command,
+        watch: moment.watch.clone(),
     };
-    let output = Output::new(&recorded)?;
-    let digests = source.record(&output, moment.now)?;
-    output.write(&digests, moment.key)?;
-    captured.made.push(Made { path: config.stored_as.clone(), file, dump: true });
-    captured.made.push(Made { path: digests_beside(&config.stored_as), file: recorded, dump: false });
-    Ok(())
+    let digests = source.record(&place.output, moment.now)?;
+    place.keep(&digests, whole, moment, captured)
+}
+
+/// The tables without whose data a dump is made, as patterns of digests; or the argument of which that cannot be said.
+fn left_out(arguments: &[String]) -> std::result::Result<Vec<String>, String> {
+    const OUT: [&str; 3] = ["-T", "--exclude-table", "--exclude-table-data"];
+    const OTHERS: [&str; 15] = [
+        "-t",
+        "--table",
+        "--table-and-children",
+        "--exclude-table-and-children",
+        "--exclude-table-data-and-children",
+        "-n",
+        "--schema",
+        "-N",
+        "--exclude-schema",
+        "-s",
+        "--schema-only",
+        "--section",
+        "-e",
+        "--extension",
+        "--filter",
+    ];
+    let mut patterns = Vec::new();
+    for (name, value) in beside::options(arguments, &OUT, &OTHERS)? {
+        // In a pattern of digests a star is the only thing that stands for another.
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '.' | '*');
+        if !value.chars().all(plain) {
+            return Err(format!("{name}={value}"));
+        }
+        patterns.push(if value.contains('.') { value } else { format!("*.{value}") });
+    }
+    Ok(patterns)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::left_out;
+
+    fn of(arguments: &[&str]) -> Result<Vec<String>, String> {
+        left_out(&arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_a_dump_leaves_out_is_left_out_of_digests() {
+        let all = ["--no-owner", "-T", "audit.*", "--exclude-table-data=sessions", "-Tlog_*"];
+        assert_eq!(of(&all).unwrap(), ["audit.*", "*.sessions", "*.log_*"]);
+        for unclear in ["-n", "-nshop", "--schema=shop", "--table", "-T(a|b)", "--exclude-table=\"A\"", "-s"] {
+            assert!(of(&[unclear, "x"]).is_err(), "{unclear}");
+        }
+    }
 }

@@ -1,33 +1,39 @@
 //! The output of a program, as a stream with an honest end.
 //!
 //! A pipe ends in the same way whether the program that wrote to it was done, failed or was killed. Here the end of
-//! the stream is an error unless the program ended with 0.
+//! the stream is an error unless the program ended with 0. Nothing here waits longer than the watch allows: not for
+//! output, not for the end, and not for what somebody else left open.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::{Secret, redact_urls};
 use firedrill_core::watch::Watch;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::ENDING;
 
 /// This much of what a program complains about is kept: the end of it.
 const COMPLAINTS_MAX: usize = 16 << 10;
 /// How often a running program is looked after.
-const GLANCE: Duration = Duration::from_millis(100);
+const GLANCE: Duration = Duration::from_millis(50);
 /// So many of the last lines of complaints are told.
 const LINES_TOLD: usize = 3;
+/// Bytes that are read at a time, and how many such pieces wait for whoever is slower.
+const PIECE: usize = 64 << 10;
+const PIECES: usize = 16;
+/// When a program is gone, what it said last is read within this time. Only somebody whom it left behind could keep
+/// us waiting longer.
+const LISTENING: Duration = Duration::from_secs(10);
 
 /// A program with its arguments.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Program {
     /// The program and its arguments.
     pub(super) command: Vec<String>,
@@ -35,13 +41,24 @@ pub(super) struct Program {
     pub(super) via: Vec<String>,
     /// Variables on top of ours; their values are secrets.
     pub(super) variables: Vec<(&'static str, Secret)>,
+    /// What it is given otherwise, and is not to be told.
+    pub(super) secrets: Vec<Secret>,
     /// What the last line of its complaints has to say, or it did not end well.
     pub(super) last_words: Option<&'static str>,
+    /// How long it may take to end after it closed its output.
+    pub(super) ending: Duration,
 }
 
 impl Program {
     pub(super) fn new(command: Vec<String>) -> Self {
-        Self { command, ..Self::default() }
+        Self {
+            command,
+            via: Vec::new(),
+            variables: Vec::new(),
+            secrets: Vec::new(),
+            last_words: None,
+            ending: ENDING,
+        }
     }
 
     #[must_use]
@@ -71,20 +88,25 @@ impl Program {
 pub(super) struct Output {
     name: String,
     child: Child,
-    stdout: Option<ChildStdout>,
-    complaints: Option<JoinHandle<String>>,
+    pieces: Option<Receiver<io::Result<Vec<u8>>>>,
+    /// What of the piece in hand was not taken yet.
+    piece: io::Cursor<Vec<u8>>,
+    complaints: Complaints,
     watch: Watch,
-    ended: Arc<AtomicBool>,
     secrets: Vec<Secret>,
     last_words: Option<&'static str>,
+    ending: Duration,
+    /// Whether it was waited for: its number may be somebody else's by now.
+    gone: bool,
     /// What came of it, once that is known.
-    end: Option<std::result::Result<(), String>>,
+    end: std::result::Result<(), String>,
 }
 
 impl Output {
     pub(super) fn start(program: Program, watch: &Watch) -> Result<Self> {
         let name = program.name();
         let failed = || Error::new(ErrorKind::Unavailable, format!("start {name}"));
+        watch.check()?;
         let mut words = program.via.iter().chain(&program.command);
         let first = words.next().ok_or_else(|| failed().because("there is no command"))?;
         let mut command = Command::new(first);
@@ -100,20 +122,26 @@ impl Output {
         let mut child = command
             .spawn()
             .map_err(|e| failed().from_source(&e).advise(format!("is `{first}` installed, and on PATH?")))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let complaints = stderr.map(|stderr| std::thread::spawn(move || tail(stderr)));
-        let ended = Arc::new(AtomicBool::new(false));
-        guard(&child, watch.clone(), Arc::clone(&ended));
+        let pieces = child.stdout.take().map(|stdout| {
+            let (give, take) = sync_channel(PIECES);
+            std::thread::spawn(move || pump(stdout, &give));
+            take
+        });
+        let complaints = Complaints::of(child.stderr.take());
+        let mut secrets = program.secrets;
+        secrets.extend(program.variables.into_iter().map(|(_, value)| value));
         Ok(Self {
             name,
             child,
-            stdout,
+            pieces,
+            piece: io::Cursor::default(),
             complaints,
             watch: watch.clone(),
-            ended,
-            secrets: program.variables.into_iter().map(|(_, value)| value).collect(),
+            secrets,
             last_words: program.last_words,
-            end: None,
+            ending: program.ending,
+            gone: false,
+            end: Err("its end is not known".to_owned()),
         })
     }
 
@@ -121,22 +149,24 @@ impl Output {
     pub(super) fn run(program: Program, watch: &Watch) -> Result<()> {
         let name = program.name();
         let mut output = Self::start(program, watch)?;
-        io::copy(&mut output, &mut io::sink())
-            .map(drop)
-            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("run {name}")).because(e.to_string()))
+        let ran = io::copy(&mut output, &mut io::sink()).map(drop);
+        // Being told to stop is another matter than failing.
+        watch.check()?;
+        ran.map_err(|e| Error::new(ErrorKind::Unavailable, format!("run {name}")).because(e.to_string()))
     }
 
-    fn close(&mut self) -> std::result::Result<(), String> {
-        self.stdout = None;
+    /// What came of the program, after its output ended with `read`.
+    fn close(&mut self, read: io::Result<()>) -> std::result::Result<(), String> {
+        self.pieces = None;
         let status = self.status()?;
-        self.ended.store(true, Ordering::SeqCst);
-        let complaints = self.complaints.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        self.watch.check().map_err(|e| format!("{} was stopped: {}", self.name, e.chain()))?;
+        self.watch.check().map_err(|e| self.stopped(&e))?;
+        let complaints = self.complaints.hear(LISTENING);
         if !status.success() {
             return Err(format!("{} ended with {}{}", self.name, ending(status), self.told(&complaints)));
         }
+        read.map_err(|e| format!("read what {} wrote: {e}", self.name))?;
         if let Some(words) = self.last_words
-            && !complaints.lines().last().is_some_and(|line| line.contains(words))
+            && !complaints.lines().rfind(|line| !line.trim().is_empty()).is_some_and(|l| l.contains(words))
         {
             let told = self.told(&complaints);
             return Err(format!("{} ended without saying `{words}`{told}", self.name));
@@ -144,19 +174,40 @@ impl Output {
         Ok(())
     }
 
+    fn stopped(&self, why: &Error) -> String {
+        format!("{} was stopped: {}", self.name, why.chain())
+    }
+
+    /// Waits for the end of the program.
     fn status(&mut self) -> std::result::Result<ExitStatus, String> {
         let patience = Instant::now();
-        loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => return Ok(status),
-                Ok(None) if patience.elapsed() < ENDING => std::thread::sleep(Duration::from_millis(5)),
-                Ok(None) => {
-                    kill(&self.child);
-                    return Err(format!("{} closed its output and did not end", self.name));
-                }
-                Err(e) => return Err(format!("nobody knows how {} ended: {e}", self.name)),
+        let mut pause = Duration::from_millis(1);
+        while !has_ended(&self.child) {
+            if let Err(e) = self.watch.check() {
+                self.kill();
+                return Err(self.stopped(&e));
             }
+            if patience.elapsed() > self.ending {
+                self.kill();
+                let told = self.told(&self.complaints.hear(Duration::ZERO));
+                return Err(format!("{} closed its output and did not end{told}", self.name));
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(GLANCE);
         }
+        self.kill()
+            .ok_or_else(|| format!("nobody knows how {} ended: somebody else waited for it", self.name))
+    }
+
+    /// Kills the program and all that it started, as far as they still run; how the program ended.
+    fn kill(&mut self) -> Option<ExitStatus> {
+        // Until somebody waits for it, its number and that of its group belong to nobody else.
+        if !std::mem::replace(&mut self.gone, true)
+            && let Some(group) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw)
+        {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+        self.child.wait().ok()
     }
 
     /// The end of what it complained about, without secrets.
@@ -177,21 +228,25 @@ impl Read for Output {
             return Ok(0);
         }
         loop {
-            let Some(stdout) = &mut self.stdout else {
+            let n = self.piece.read(buffer)?;
+            if n > 0 {
+                return Ok(n);
+            }
+            let Some(pieces) = &self.pieces else {
                 // Whoever asks again hears the same.
-                let end = match &self.end {
-                    Some(end) => end.clone(),
-                    None => Err("its end is not known".to_owned()),
-                };
-                return end.map(|()| 0).map_err(io::Error::other);
+                return self.end.clone().map(|()| 0).map_err(io::Error::other);
             };
-            match stdout.read(buffer) {
-                Ok(0) => {
-                    let end = self.close();
-                    self.end = Some(end);
+            match pieces.recv_timeout(GLANCE) {
+                Ok(Ok(piece)) => self.piece = io::Cursor::new(piece),
+                Ok(Err(error)) => self.end = self.close(Err(error)),
+                Err(RecvTimeoutError::Disconnected) => self.end = self.close(Ok(())),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(e) = self.watch.check() {
+                        self.kill();
+                        self.pieces = None;
+                        self.end = Err(self.stopped(&e));
+                    }
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
             }
         }
     }
@@ -199,31 +254,18 @@ impl Read for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if !self.ended.swap(true, Ordering::SeqCst) {
-            kill(&self.child);
-            let _ = self.child.wait();
+        if !self.gone {
+            self.kill();
         }
     }
 }
 
-/// Kills the program when its time is over: a read from its pipe would wait for ever.
-fn guard(child: &Child, watch: Watch, ended: Arc<AtomicBool>) {
-    let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
-    std::thread::spawn(move || {
-        while !ended.load(Ordering::SeqCst) {
-            if watch.check().is_err() {
-                // It may have ended a moment ago; its number is not given away before we waited for it.
-                let _ = kill_process_group(group, Signal::KILL);
-                return;
-            }
-            std::thread::sleep(GLANCE);
-        }
-    });
-}
-
-fn kill(child: &Child) {
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
+/// Whether the program has ended. It is not waited for yet.
+fn has_ended(child: &Child) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::Pid(Pid::from_child(child)), options) {
+        Ok(ended) => ended.is_some(),
+        Err(error) => error != rustix::io::Errno::INTR,
     }
 }
 
@@ -236,21 +278,65 @@ fn ending(status: ExitStatus) -> String {
     }
 }
 
-/// The end of what comes; the rest is read and forgotten, so that nobody waits for us.
-fn tail(mut from: impl Read) -> String {
-    let mut kept = VecDeque::new();
-    let mut buffer = [0; 4096];
+/// Reads until the end, or until nobody takes it.
+fn pump(mut from: impl Read, to: &SyncSender<io::Result<Vec<u8>>>) {
     loop {
-        match from.read(&mut buffer) {
-            Ok(0) => break,
+        let mut piece = vec![0; PIECE];
+        let read = match from.read(&mut piece) {
+            Ok(0) => return,
             Ok(n) => {
-                kept.extend(buffer.get(..n).unwrap_or_default());
-                let more = kept.len().saturating_sub(COMPLAINTS_MAX);
-                kept.drain(..more);
+                piece.truncate(n);
+                Ok(piece)
             }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => Err(e),
+        };
+        let failed = read.is_err();
+        if to.send(read).is_err() || failed {
+            return;
         }
     }
-    String::from_utf8_lossy(&kept.into_iter().collect::<Vec<u8>>()).into_owned()
+}
+
+/// The end of what a program complains about.
+struct Complaints {
+    kept: Arc<Mutex<VecDeque<u8>>>,
+    /// Its other end is dropped when there is nothing more to hear.
+    over: Receiver<()>,
+}
+
+impl Complaints {
+    /// The rest is read and forgotten, so that nobody waits for us.
+    fn of(from: Option<impl Read + Send + 'static>) -> Self {
+        let kept = Arc::new(Mutex::new(VecDeque::new()));
+        let (open, over) = sync_channel(1);
+        if let Some(mut from) = from {
+            let keep = Arc::clone(&kept);
+            std::thread::spawn(move || {
+                let _open: SyncSender<()> = open;
+                let mut buffer = [0; 4096];
+                loop {
+                    match from.read(&mut buffer) {
+                        Ok(0) => break,
+                        Ok(n) => {
+                            let mut kept = keep.lock().unwrap_or_else(PoisonError::into_inner);
+                            kept.extend(buffer.get(..n).unwrap_or_default());
+                            let more = kept.len().saturating_sub(COMPLAINTS_MAX);
+                            kept.drain(..more);
+                        }
+                        Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                        Err(_) => break,
+                    }
+                }
+            });
+        }
+        Self { kept, over }
+    }
+
+    /// What was heard until the end, or until `patience` is over.
+    fn hear(&self, patience: Duration) -> String {
+        let _ = self.over.recv_timeout(patience);
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&kept.iter().copied().collect::<Vec<u8>>()).into_owned()
+    }
 }

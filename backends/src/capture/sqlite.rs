@@ -33,14 +33,18 @@ pub(super) fn capture(config: &SqliteCapture, moment: &Moment<'_>, captured: &mu
         );
     }
     online_copy(source, &copy, moment.watch)?;
+    moment.watch.check()?;
     sound(&copy).map_err(|why| {
         failed(why).advise("the database itself is damaged: repair it, the backups of before are still there")
     })?;
-    // Owner and times tell the tree probe and a person what the file was.
+    // Owner and times tell the tree probe and a person what the file was. The last thing that it loses is the right
+    // to be written to.
     let dress = || -> std::io::Result<()> {
-        fs::set_permissions(&copy, fs::Permissions::from_mode(meta.mode() & 0o7777))?;
-        let _ = std::os::unix::fs::chown(&copy, Some(meta.uid()), Some(meta.gid()));
-        File::options().write(true).open(&copy)?.set_modified(meta.modified()?)
+        let file = File::options().write(true).open(&copy)?;
+        file.set_modified(meta.modified()?)?;
+        // Who may not give files away keeps them.
+        let _ = std::os::unix::fs::fchown(&file, Some(meta.uid()), Some(meta.gid()));
+        file.set_permissions(fs::Permissions::from_mode(meta.mode() & 0o7777))
     };
     dress().map_err(|e| failed(e.to_string()))?;
     let path = config.stored_as.clone().unwrap_or_else(|| config.path.clone());

@@ -41,14 +41,14 @@ impl Job for BackupJob {
     fn run(&self, order: &JobOrder<'_>) -> JobReport {
         let dumps = Arc::new(AtomicU64::new(0));
         match self.back_up(order, &dumps) {
-            Ok(summary) => self.told(&summary, dumps.load(Ordering::Relaxed)),
+            Ok((summary, notes)) => self.told(&summary, dumps.load(Ordering::Relaxed), notes),
             Err(error) => JobReport::failed(error),
         }
     }
 }
 
 impl BackupJob {
-    fn back_up(&self, order: &JobOrder<'_>, dumps: &Arc<AtomicU64>) -> Result<BackupSummary> {
+    fn back_up(&self, order: &JobOrder<'_>, dumps: &Arc<AtomicU64>) -> Result<(BackupSummary, Vec<String>)> {
         // A password that is wrong is better known before a dump of hours than after it.
         let (writer, password) = self.place.open(&order.watch)?;
         let key = self.canary_key.clone().unwrap_or_else(|| canary::derive_key(&password));
@@ -60,9 +60,15 @@ impl BackupJob {
             watch: &order.watch,
             environment: &self.environment,
         };
-        let captured = capture::capture(&self.backup.capture, &moment)?;
+        let mut captured = capture::capture(&self.backup.capture, &moment)?;
         let request = self.request(&captured, order);
-        writer.backup(sources(captured, dumps), &request, &order.watch)
+        let notes = std::mem::take(&mut captured.notes);
+        let summary = writer.backup(sources(captured, dumps), &request, &order.watch)?;
+        if summary.snapshot().is_none() {
+            // A capture that was stopped is not one that failed.
+            order.watch.check()?;
+        }
+        Ok((summary, notes))
     }
 
     fn request(&self, captured: &Captured, order: &JobOrder<'_>) -> BackupRequest {
@@ -82,6 +88,7 @@ impl BackupJob {
             exclude_files: files().flat_map(|files| files.exclude_files.iter().cloned()).collect(),
             exclude_caches: files().any(|files| files.exclude_caches),
             one_file_system: files().any(|files| files.one_file_system),
+            unreadable: files().flat_map(|files| files.unreadable.iter().cloned()).collect(),
             compression: match self.backup.compression {
                 Wanted::Off => Compression::Off,
                 Wanted::Auto => Compression::Auto,
@@ -91,7 +98,9 @@ impl BackupJob {
         }
     }
 
-    fn told(&self, summary: &BackupSummary, dump_bytes: u64) -> JobReport {
+    fn told(&self, summary: &BackupSummary, dump_bytes: u64, mut notes: Vec<String>) -> JobReport {
+        let lacking = summary.unread.len() as u64 + summary.unread_more;
+        let excused = summary.excused.len() as u64 + summary.excused_more;
         let facts = Facts::Backup(BackupFacts {
             made: summary.snapshot().map(|id| id.0.clone()),
             files_new: summary.counts.files_new,
@@ -100,22 +109,21 @@ impl BackupJob {
             bytes: summary.counts.bytes,
             bytes_added: summary.data_added_packed,
             dump_bytes,
-            unread: summary.unread.len() as u64 + summary.unread_more,
+            unread: lacking + excused,
         });
-        let notes: Vec<String> = summary
-            .unread
-            .iter()
-            .take(UNREAD_TOLD)
-            .map(|unread| format!("not read: {}: {}", unread.path.display(), unread.why))
-            .collect();
+        let first =
+            summary.unread.first().map(|unread| format!("{}: {}", unread.path.display(), unread.why));
+        let unread = summary.unread.iter().map(|unread| ("not read", unread));
+        let excused = summary.excused.iter().map(|unread| ("not read, as allowed", unread));
+        notes.extend(unread.chain(excused).take(UNREAD_TOLD).map(|(what, unread)| {
+            format!("{what}: {}: {}", unread.path.display(), unread.why)
+        }));
         let mut report = match (&summary.outcome, summary.is_complete()) {
             (Outcome::Saved(_) | Outcome::Unchanged, true) => JobReport::succeeded(facts),
             (outcome, _) => {
-                let count = summary.unread.len() as u64 + summary.unread_more;
-                let first = notes.first().cloned().unwrap_or_default();
                 let error = Error::new(ErrorKind::Unavailable, format!("back {} up", self.target.name))
-                    .because(format!("{count} files or streams could not be read"))
-                    .because(first);
+                    .because(format!("{lacking} files or streams could not be read"))
+                    .because(first.unwrap_or_default());
                 match outcome {
                     // There is no snapshot: one that lacks something must not be the latest of its tag.
                     Outcome::Withheld => JobReport { facts, ..JobReport::failed(error) },
@@ -144,6 +152,10 @@ fn sources(captured: Captured, dumps: &Arc<AtomicU64>) -> Vec<Source> {
             let stream = open().map_err(|error| std::io::Error::other(error.chain()))?;
             Ok(Counted { stream, dumps })
         })
+    }));
+    sources.extend(captured.canaries.into_iter().map(|canary| Source::Spare {
+        path: PathBuf::from(canary.path),
+        content: canary.line.into_bytes(),
     }));
     sources
 }

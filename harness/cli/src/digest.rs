@@ -51,6 +51,7 @@ pub(crate) fn digest(args: DigestArgs) -> Result<Exit> {
                 excluded: exclude_table,
                 quiet,
                 command,
+                ..Default::default()
             };
             recorded(&output, PathBuf::from(FILE), |to| {
                 let (digests, why) = source.record(to, now)?;

@@ -3,9 +3,11 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::redact_urls;
+use firedrill_core::watch::Watch;
 
 /// What the client says at the end of each answer.
 const END: &str = "firedrill: end of answer";
@@ -13,6 +15,8 @@ const END: &str = "firedrill: end of answer";
 const ANSWER_MAX: usize = 256 << 20;
 /// More bytes than this of complaints are not kept.
 const STDERR_MAX: u64 = 16 << 10;
+/// How often the command that makes the dump is looked after.
+const GLANCE: Duration = Duration::from_millis(10);
 
 /// A running client.
 pub(in crate::digests) struct Client {
@@ -115,6 +119,7 @@ impl Drop for Client {
 pub(super) struct Dumping {
     shown: String,
     child: Option<Child>,
+    watch: Watch,
 }
 
 impl Dumping {
@@ -145,6 +150,7 @@ impl Dumping {
         command: &[String],
         environment: &[(String, String)],
         fill: impl Fn(&str) -> String,
+        watch: &Watch,
     ) -> Result<Self> {
         let mut words = command.iter().map(|word| fill(word));
         let program = words.next().unwrap_or_default();
@@ -155,11 +161,12 @@ impl Dumping {
             .envs(environment.iter().cloned())
             .spawn()
             .map_err(|error| fail().from_source(&error))?;
-        Ok(Self { shown: program, child: Some(child) })
+        Ok(Self { shown: program, child: Some(child), watch: watch.clone() })
     }
 
-    /// Ends with an error when the command has failed already.
+    /// Ends with an error when the command has failed already, or may not go on.
     pub(super) fn check(&mut self) -> Result<()> {
+        self.watch.check()?;
         let Some(child) = &mut self.child else { return Ok(()) };
         match child.try_wait() {
             Ok(Some(status)) if !status.success() => {
@@ -182,11 +189,12 @@ impl Dumping {
 
     /// Waits for its end.
     pub(super) fn finish(mut self) -> Result<()> {
-        let Some(mut child) = self.child.take() else { return Ok(()) };
-        match child.wait() {
-            Ok(status) if status.success() => Ok(()),
-            Ok(status) => Err(self.failed(&status.to_string())),
-            Err(error) => Err(self.failed(&error.to_string())),
+        loop {
+            self.check()?;
+            if self.is_over() {
+                return Ok(());
+            }
+            std::thread::sleep(GLANCE);
         }
     }
 

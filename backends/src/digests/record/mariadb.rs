@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use firedrill_core::digests::{Digests, matches};
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 
 use super::super::{Ask, mariadb, single};
@@ -40,6 +41,8 @@ pub struct MariadbSource {
     pub quiet: bool,
     /// The command that makes the dump.
     pub command: Vec<String>,
+    /// How long the command may take.
+    pub watch: Watch,
 }
 
 impl MariadbSource {
@@ -109,7 +112,7 @@ impl MariadbSource {
             return Ok((None, (!self.quiet).then(|| why.to_owned())));
         }
         output.clear()?;
-        let start = || Dumping::start(&self.command, &[], str::to_owned);
+        let start = || Dumping::start(&self.command, &[], str::to_owned, &self.watch);
         if self.quiet {
             ask(BEGIN).map_err(failed)?;
             return Ok((Some(start()?), None));

@@ -2,6 +2,7 @@
 
 use firedrill_core::digests::{Digests, matches};
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 
 use super::super::{postgres, single};
@@ -25,6 +26,8 @@ pub struct PostgresSource {
     pub environment: Vec<(String, String)>,
     /// The command that makes the dump; `{snapshot}` in it becomes the name of the snapshot.
     pub command: Vec<String>,
+    /// How long the command may take.
+    pub watch: Watch,
 }
 
 impl PostgresSource {
@@ -52,7 +55,7 @@ impl PostgresSource {
             false => {
                 output.clear()?;
                 let fill = |word: &str| word.replace(SNAPSHOT, &snapshot);
-                Some(Dumping::start(&self.command, &self.environment, fill)?)
+                Some(Dumping::start(&self.command, &self.environment, fill, &self.watch)?)
             }
         };
         let mut database =

@@ -23,12 +23,14 @@ use super::node::{Hex, Node};
 use super::parent::Parents;
 use super::people::Accounts;
 use super::saver::Saver;
-use super::source::{Folder, Opener, Place};
+use super::source::{Beside, Folder, Opener, Place};
 
 /// A file that grows is read at most this much beyond the size that it had.
 const GROWTH_MAX: u64 = 16 << 20;
 /// Linux allows no deeper path to be named.
 const DEPTH_MAX: usize = 2048;
+/// What SQLite keeps beside a database.
+const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 /// What the tag of a cache folder begins with.
 const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
 
@@ -38,6 +40,9 @@ pub(super) struct Archive<'a, 's> {
     pub(super) parents: &'a Parents<'a>,
     pub(super) request: &'a BackupRequest,
     pub(super) patterns: &'a Patterns,
+    /// What may be unreadable.
+    pub(super) excused: &'a Patterns,
+    pub(super) beside: Beside,
     pub(super) accounts: &'a Accounts,
     pub(super) chunker: Chunker,
     /// The time of the snapshot, which streams carry.
@@ -51,6 +56,8 @@ pub(super) struct Seen {
     pub(super) counts: Counts,
     pub(super) unread: Vec<Unread>,
     pub(super) unread_more: u64,
+    pub(super) excused: Vec<Unread>,
+    pub(super) excused_more: u64,
     pub(super) mounts: Vec<PathBuf>,
 }
 
@@ -113,19 +120,42 @@ impl Archive<'_, '_> {
         for (name, place) in &folder.children {
             let here = path.join(std::ffi::OsStr::from_bytes(name));
             let previous = before.get(name);
-            let node = match place {
-                Place::Made(node) => {
-                    self.count_file(previous, node);
-                    Some((**node).clone())
-                }
-                Place::Disk(disk) => self.entry(name, disk, previous, None, 0)?,
-                Place::Folder(inner) => Some(self.way(name, inner, &here, previous)?),
-            };
-            if let Some(node) = node {
+            if let Some(node) = self.placed(name, place, &here, previous)? {
                 tree.add(&node)?;
             }
         }
         self.saver.save(BlobType::Tree, tree.close())
+    }
+
+    /// The entry for what stands at `path` in the snapshot; nothing when it is left out or cannot be read.
+    fn placed(
+        &mut self,
+        name: &[u8],
+        place: &Place,
+        path: &Path,
+        previous: Option<&Node>,
+    ) -> Result<Option<Node>> {
+        match place {
+            Place::Made(node) | Place::Spare(node) => {
+                self.count_file(previous, node);
+                Ok(Some((**node).clone()))
+            }
+            Place::Disk(disk) => self.entry(name, disk, previous, None, 0),
+            Place::Copy(disk) => self.any(name, disk, previous, None, 0),
+            Place::Folder(inner) => self.way(name, inner, path, previous).map(Some),
+        }
+    }
+
+    /// What was made for folders that are not in the backup is missing from it, which somebody has to be told.
+    pub(super) fn tell_homeless(&mut self) {
+        for (folder, places) in std::mem::take(&mut self.beside.0) {
+            for (name, place) in places {
+                if !matches!(place, Place::Spare(_)) {
+                    let path = folder.join(std::ffi::OsStr::from_bytes(&name));
+                    self.tell(&path, "its folder is left out of the backup, or is not there".to_owned());
+                }
+            }
+        }
     }
 
     /// A folder that leads to sources.
@@ -168,6 +198,18 @@ impl Archive<'_, '_> {
         if self.patterns.leave_out(disk.as_os_str().as_bytes()) {
             return Ok(None);
         }
+        self.any(name, disk, previous, device, depth)
+    }
+
+    /// The same, whatever the patterns say.
+    fn any(
+        &mut self,
+        name: &[u8],
+        disk: &Path,
+        previous: Option<&Node>,
+        device: Option<u64>,
+        depth: usize,
+    ) -> Result<Option<Node>> {
         let meta = match fs::symlink_metadata(disk) {
             Ok(meta) => meta,
             Err(error) => {
@@ -242,13 +284,31 @@ impl Archive<'_, '_> {
         };
         let only = self.mark(disk, &names);
         let before = self.earlier(earlier)?;
+        let made = match only {
+            None => self.beside.0.remove(disk).unwrap_or_default(),
+            Some(_) => BTreeMap::new(),
+        };
+        let names = with_made(names, &made);
         let mut tree = Tree::new();
         for name in &names {
             if only.as_ref().is_some_and(|only| only != name) {
                 continue;
             }
             let path = disk.join(std::ffi::OsStr::from_bytes(name));
-            if let Some(node) = self.entry(name, &path, before.get(name), Some(device), depth)? {
+            let node = match made.get(name) {
+                Some(Place::Spare(_)) if fs::symlink_metadata(&path).is_ok() => None,
+                Some(_) if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) => {
+                    self.tell(&path, "a folder stands where this would go".to_owned());
+                    Some(None)
+                }
+                Some(place) => Some(self.placed(name, place, &path, before.get(name))?),
+                None => None,
+            };
+            let node = match node {
+                Some(node) => node,
+                None => self.entry(name, &path, before.get(name), Some(device), depth)?,
+            };
+            if let Some(node) = node {
                 tree.add(&node)?;
             }
         }
@@ -342,7 +402,13 @@ impl Archive<'_, '_> {
     }
 
     fn tell(&mut self, path: &Path, why: String) {
-        if self.seen.unread.len() < UNREAD_MAX {
+        if self.excused.leave_out(path.as_os_str().as_bytes()) {
+            if self.seen.excused.len() < UNREAD_MAX {
+                self.seen.excused.push(Unread { path: path.to_owned(), why });
+            } else {
+                self.seen.excused_more += 1;
+            }
+        } else if self.seen.unread.len() < UNREAD_MAX {
             self.seen.unread.push(Unread { path: path.to_owned(), why });
         } else {
             self.seen.unread_more += 1;
@@ -357,6 +423,24 @@ fn names(disk: &Path) -> io::Result<Vec<Vec<u8>>> {
         .collect::<io::Result<Vec<_>>>()?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// What stands in a folder after what was made for it came in. Beside the copy of a database its live log would be
+/// replayed onto the copy, so that one goes with the live file.
+fn with_made(mut names: Vec<Vec<u8>>, made: &BTreeMap<Vec<u8>, Place>) -> Vec<Vec<u8>> {
+    if made.is_empty() {
+        return names;
+    }
+    let is_log = |name: &[u8]| {
+        LOGS.iter().filter_map(|ending| name.strip_suffix(ending.as_bytes())).any(|database| {
+            made.get(database).is_some_and(|place| !matches!(place, Place::Spare(_)))
+        })
+    };
+    names.retain(|name| !is_log(name));
+    names.extend(made.keys().cloned());
+    names.sort_unstable();
+    names.dedup();
+    names
 }
 
 /// Opens a regular file that was one when it was looked at, and returns its size.

@@ -22,7 +22,7 @@ use super::lock::Lock;
 use super::node::Hex;
 use super::parent::{self, Parents};
 use super::saver::{Added, Compression, Saver, Saving};
-use super::source::{Folder, Place, Source, parts};
+use super::source::{Beside, Folder, Opener, Place, Source, parts};
 
 /// So much of what could not be read is told one by one.
 pub(super) const UNREAD_MAX: usize = 1000;
@@ -74,6 +74,8 @@ pub struct BackupRequest {
     pub compression: Compression,
     /// Whether a snapshot is saved only when everything could be read.
     pub strict: bool,
+    /// Patterns of what may be unreadable all the same.
+    pub unreadable: Vec<String>,
     /// Whether no snapshot is saved that equals its parent.
     pub skip_if_unchanged: bool,
 }
@@ -96,6 +98,7 @@ impl Default for BackupRequest {
             ignore_ctime: false,
             compression: Compression::default(),
             strict: true,
+            unreadable: Vec::new(),
             skip_if_unchanged: false,
         }
     }
@@ -172,6 +175,10 @@ pub struct BackupSummary {
     pub unread: Vec<Unread>,
     /// How much more could not be read.
     pub unread_more: u64,
+    /// What could not be read and was allowed to be: it is missing, and the backup counts as complete.
+    pub excused: Vec<Unread>,
+    /// How much more of that there was.
+    pub excused_more: u64,
     /// Folders whose content was left out because it is on another file system.
     pub mounts_left_out: Vec<PathBuf>,
     /// What is wrong with the repository that this backup went into. Nothing new relies on it.
@@ -245,6 +252,7 @@ struct Frame<'a> {
     paths: Vec<String>,
     time: Timestamp,
     patterns: Patterns,
+    unreadable: Patterns,
     excludes: Vec<String>,
 }
 
@@ -305,8 +313,11 @@ impl Writer {
         for file in &request.exclude_files {
             excludes.extend(read_patterns(file)?);
         }
-        let patterns = Patterns::parse(excludes.iter().map(String::as_str))
-            .map_err(|what| usage(format!("{what} is no pattern")))?;
+        let parse = |texts: &[String]| {
+            Patterns::parse(texts.iter().map(String::as_str))
+                .map_err(|what| usage(format!("{what} is no pattern")))
+        };
+        let (patterns, unreadable) = (parse(&excludes)?, parse(&request.unreadable)?);
         let place = |source: &Source| {
             let place = source.place();
             parts(place)?;
@@ -324,6 +335,7 @@ impl Writer {
             paths,
             time: request.time.unwrap_or_else(|| self.clock.now()),
             patterns,
+            unreadable,
             excludes: request.excludes.clone(),
         })
     }
@@ -341,6 +353,8 @@ impl Writer {
             parents,
             request: frame.request,
             patterns: &frame.patterns,
+            excused: &frame.unreadable,
+            beside: Beside::default(),
             accounts: &self.accounts,
             chunker: Chunker::new(self.polynomial),
             time: frame.time,
@@ -348,33 +362,49 @@ impl Writer {
         };
         let mut root = Folder::default();
         let mut whole = None;
-        for source in sources {
-            match source {
-                Source::Stream { path, open } => {
-                    if let Some(node) = archive.stream(&path, open)? {
-                        root.put(&path, Place::Made(Box::new(node)), false)?;
+        let mut beside = Beside::default();
+        // What is on disk comes first: what is made may have its place in there.
+        let (in_place, made): (Vec<_>, Vec<_>) = sources.into_iter().partition(Source::is_in_place);
+        for source in in_place.into_iter().chain(made) {
+            let at = source.place().to_owned();
+            let place = match source {
+                Source::Stream { path, open } => match archive.stream(&path, open)? {
+                    Some(node) => Place::Made(Box::new(node)),
+                    None => continue,
+                },
+                Source::Spare { path, content } => {
+                    let open: Opener = Box::new(move || Ok(Box::new(std::io::Cursor::new(content))));
+                    match archive.stream(&path, open)? {
+                        Some(node) => Place::Spare(Box::new(node)),
+                        None => continue,
                     }
                 }
                 Source::Path { path, as_path } => {
                     refuse_link_to_folder(&path)?;
-                    let place = as_path.as_ref().unwrap_or(&path).clone();
-                    if parts(&place)?.is_empty() {
-                        whole = Some(path);
-                    } else {
-                        root.put(&place, Place::Disk(path), as_path.is_none())?;
+                    if parts(&at)?.is_empty() {
+                        whole = Some((path, as_path.is_none()));
+                        continue;
                     }
+                    if as_path.is_none() { Place::Disk(path) } else { Place::Copy(path) }
                 }
+            };
+            match (&whole, &place) {
+                (Some((_, true)), Place::Disk(_)) => {}
+                (Some((_, true)), _) => beside.put(&at, place)?,
+                _ => root.put(&at, place, &mut beside)?,
             }
         }
+        archive.beside = beside;
         let earlier = parent.and_then(|one| digest_of(&one.tree));
         let tree = match whole {
             Some(_) if !root.children.is_empty() => {
                 return Err(Error::new(ErrorKind::Usage, "back up")
                     .because("a source that stands at the root of the snapshot must be the only one"));
             }
-            Some(disk) => archive.root(&disk, earlier)?,
+            Some((disk, _)) => archive.root(&disk, earlier)?,
             None => Some(archive.folder(&root, std::path::Path::new("/"), earlier)?),
         };
+        archive.tell_homeless();
         Ok((tree, archive.seen))
     }
 
@@ -459,6 +489,8 @@ fn summary(tree: Option<Digest>, seen: Seen, added: Added, parent: Option<&Snaps
         duration: Duration::ZERO,
         unread: seen.unread,
         unread_more: seen.unread_more,
+        excused: seen.excused,
+        excused_more: seen.excused_more,
         mounts_left_out: seen.mounts,
         findings: Vec::new(),
     }

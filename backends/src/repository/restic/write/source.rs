@@ -30,6 +30,13 @@ pub enum Source {
         /// Opens it. A later source may depend on what an earlier one read.
         open: Opener,
     },
+    /// A small file that is on no disk, and stands only where nothing else does.
+    Spare {
+        /// Where it stands in the snapshot.
+        path: PathBuf,
+        /// What is in it.
+        content: Vec<u8>,
+    },
 }
 
 impl Source {
@@ -56,8 +63,13 @@ impl Source {
     pub(super) fn place(&self) -> &Path {
         match self {
             Self::Path { path, as_path } => as_path.as_deref().unwrap_or(path),
-            Self::Stream { path, .. } => path,
+            Self::Stream { path, .. } | Self::Spare { path, .. } => path,
         }
+    }
+
+    /// Whether it is on disk where it stands in the snapshot.
+    pub(super) fn is_in_place(&self) -> bool {
+        matches!(self, Self::Path { as_path: None, .. })
     }
 }
 
@@ -66,6 +78,7 @@ impl fmt::Debug for Source {
         match self {
             Self::Path { path, as_path } => write!(f, "Path({path:?} as {as_path:?})"),
             Self::Stream { path, .. } => write!(f, "Stream({path:?})"),
+            Self::Spare { path, .. } => write!(f, "Spare({path:?})"),
         }
     }
 }
@@ -76,8 +89,38 @@ pub(super) enum Place {
     Folder(Folder),
     /// A file or folder on disk.
     Disk(PathBuf),
+    /// A file or folder from elsewhere on disk, which somebody put there for this snapshot: patterns of what is left
+    /// out are about the folders that they were written for, and not about this one.
+    Copy(PathBuf),
     /// A stream, saved already.
     Made(Box<Node>),
+    /// The same, which gives way to anything else.
+    Spare(Box<Node>),
+}
+
+/// What stands in folders on disk besides what is in them, or instead of it: by folder, then by name.
+#[derive(Default)]
+pub(super) struct Beside(pub(super) BTreeMap<PathBuf, BTreeMap<Vec<u8>, Place>>);
+
+impl Beside {
+    /// Puts `place` at `path`, whose folder is one on disk.
+    pub(super) fn put(&mut self, path: &Path, place: Place) -> Result<()> {
+        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(taken(path));
+        };
+        let folder = self.0.entry(folder.to_owned()).or_default();
+        match (folder.get(name.as_bytes()), &place) {
+            (Some(Place::Spare(_)) | None, _) => drop(folder.insert(name.as_bytes().to_vec(), place)),
+            (Some(_), Place::Spare(_)) => {}
+            (Some(_), _) => return Err(taken(path)),
+        }
+        Ok(())
+    }
+}
+
+fn taken(path: &Path) -> Error {
+    Error::new(ErrorKind::Usage, format!("back up {}", path.display()))
+        .because("another source stands at the same place in the snapshot")
 }
 
 /// Places by name, in the order of trees.
@@ -107,15 +150,13 @@ pub(super) fn parts(path: &Path) -> Result<Vec<Vec<u8>>> {
 }
 
 impl Folder {
-    /// Puts `place` at `path`. What lies in a folder that is saved anyway is not saved twice.
-    pub(super) fn put(&mut self, path: &Path, place: Place, on_disk: bool) -> Result<()> {
+    /// Puts `place` at `path`. What lies in a folder that is saved anyway is not saved twice; what is made for such a
+    /// folder is kept in `beside`.
+    pub(super) fn put(&mut self, path: &Path, place: Place, beside: &mut Beside) -> Result<()> {
         let parts = parts(path)?;
-        let taken = || {
-            Error::new(ErrorKind::Usage, format!("back up {}", path.display()))
-                .because("another source stands at the same place in the snapshot")
-        };
+        let on_disk = matches!(place, Place::Disk(_));
         let Some((name, above)) = parts.split_last() else {
-            return Err(taken());
+            return Err(taken(path));
         };
         let mut folder = self;
         let mut here = PathBuf::from("/");
@@ -129,15 +170,20 @@ impl Folder {
                     }
                     folder = inner;
                 }
-                Place::Disk(root) if on_disk && *root == here => return Ok(()),
-                Place::Disk(_) | Place::Made(_) => return Err(taken()),
+                Place::Disk(root) if *root == here => {
+                    return if on_disk { Ok(()) } else { beside.put(path, place) };
+                }
+                Place::Disk(_) | Place::Copy(_) | Place::Made(_) | Place::Spare(_) => {
+                    return Err(taken(path));
+                }
             }
         }
         match (folder.children.get(name), &place) {
-            (None, _) => {}
+            (None | Some(Place::Spare(_)), _) => {}
+            (Some(_), Place::Spare(_)) => return Ok(()),
             (Some(Place::Disk(a)), Place::Disk(b)) if a == b => return Ok(()),
-            (Some(Place::Folder(inner)), Place::Disk(root)) if on_disk && inner.is_part_of(root) => {}
-            _ => return Err(taken()),
+            (Some(Place::Folder(inner)), Place::Disk(root)) if inner.is_part_of(root) => {}
+            _ => return Err(taken(path)),
         }
         folder.children.insert(name.clone(), place);
         Ok(())
@@ -148,18 +194,18 @@ impl Folder {
         self.children.values().all(|place| match place {
             Place::Folder(inner) => inner.is_part_of(root),
             Place::Disk(path) => path.starts_with(root),
-            Place::Made(_) => false,
+            Place::Copy(_) | Place::Made(_) | Place::Spare(_) => false,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Folder, Place, parts};
+    use super::{Beside, Folder, Place, parts};
     use std::path::{Path, PathBuf};
 
     fn put(folder: &mut Folder, path: &str) -> bool {
-        folder.put(Path::new(path), Place::Disk(PathBuf::from(path)), true).is_ok()
+        folder.put(Path::new(path), Place::Disk(PathBuf::from(path)), &mut Beside::default()).is_ok()
     }
 
     #[test]
@@ -177,10 +223,15 @@ mod tests {
     fn two_things_at_one_place_are_refused() {
         let mut folder = Folder::default();
         assert!(put(&mut folder, "/srv/a"));
-        for path in ["/srv/a", "/srv/a/x", "/srv"] {
-            let place = Place::Disk(PathBuf::from("/other"));
-            assert!(folder.put(Path::new(path), place, false).is_err(), "{path}");
-        }
+        let mut other = |path: &str, beside: &mut Beside| {
+            folder.put(Path::new(path), Place::Copy(PathBuf::from("/other")), beside).is_ok()
+        };
+        let mut beside = Beside::default();
+        assert!(!other("/srv/a", &mut beside) && !other("/srv", &mut beside));
+        // What is made for a folder on disk stands in it, once.
+        assert!(other("/srv/a/b/x", &mut beside) && !other("/srv/a/b/x", &mut beside));
+        assert_eq!(beside.0.keys().collect::<Vec<_>>(), [Path::new("/srv/a/b")]);
+        assert!(other("/made/x", &mut beside) && !other("/made/x/y", &mut beside));
     }
 
     #[test]
