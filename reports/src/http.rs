@@ -145,6 +145,37 @@ fn beginning(response: Response) -> String {
     text::brief(String::from_utf8_lossy(&bytes).trim(), BODY_MAX)
 }
 
+/// An error in which none of `secrets` is told: servers like to repeat what they were asked.
+pub(crate) fn conceal(mut error: Error, secrets: &[String]) -> Error {
+    let mut secrets: Vec<&String> = secrets.iter().filter(|secret| !secret.is_empty()).collect();
+    // What is part of another would leave the rest of it to be seen.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    let hide = |text: &mut String| {
+        for secret in &secrets {
+            *text = text.replace(secret.as_str(), "***");
+        }
+    };
+    error.causes.iter_mut().for_each(hide);
+    error.advice.iter_mut().for_each(hide);
+    error
+}
+
+/// What of a URL that is a secret must not be told: the whole, the way on its server, and each longer part of that.
+pub(crate) fn secrets_of(url: &Url) -> Vec<String> {
+    let password = url.password().unwrap_or_default();
+    let mut secrets = vec![url.to_string(), url.username().to_owned(), password.to_owned()];
+    let way = format!("{}?{}", url.path(), url.query().unwrap_or_default());
+    let parts = way.split(['/', '?', '&', '=', '.']).filter(|part| part.len() >= PART_MIN);
+    secrets.extend(parts.map(str::to_owned));
+    if url.path().len() > 1 {
+        secrets.push(url.path().to_owned());
+    }
+    secrets
+}
+
+/// Shorter parts of a URL are words and no secrets.
+const PART_MIN: usize = 8;
+
 /// Runs blocking requests on a thread of their own: the blocking client refuses to work inside an async context, and
 /// nobody knows where this is called from.
 pub(crate) fn apart<T: Send>(what: &str, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

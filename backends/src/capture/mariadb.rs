@@ -115,8 +115,7 @@ fn with_digests(
     })?;
     let place = Beside::new(&config.stored_as, moment, captured)?;
     let options = options_file(&config.server, secret, moment, captured.streams.len() + captured.made.len())?;
-    let mut command =
-        vec!["mariadb-dump".to_owned(), format!("--defaults-extra-file={}", options.display())];
+    let mut command = vec!["mariadb-dump".to_owned(), format!("--defaults-extra-file={}", options.display())];
     command.extend(dump_arguments());
     command.extend(config.arguments.iter().cloned());
     command.push(format!("--result-file={}", place.dump.display()));

@@ -138,7 +138,8 @@ mod tests {
     fn what_a_dump_leaves_out_is_left_out_of_digests() {
         let all = ["--no-owner", "-T", "audit.*", "--exclude-table-data=sessions", "-Tlog_*"];
         assert_eq!(of(&all).unwrap(), ["audit.*", "*.sessions", "*.log_*"]);
-        for unclear in ["-n", "-nshop", "--schema=shop", "--table", "-T(a|b)", "--exclude-table=\"A\"", "-s"] {
+        for unclear in ["-n", "-nshop", "--schema=shop", "--table", "-T(a|b)", "--exclude-table=\"A\"", "-s"]
+        {
             assert!(of(&[unclear, "x"]).is_err(), "{unclear}");
         }
     }

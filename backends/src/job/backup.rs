@@ -111,13 +111,15 @@ impl BackupJob {
             dump_bytes,
             unread: lacking + excused,
         });
-        let first =
-            summary.unread.first().map(|unread| format!("{}: {}", unread.path.display(), unread.why));
+        let first = summary.unread.first().map(|unread| format!("{}: {}", unread.path.display(), unread.why));
         let unread = summary.unread.iter().map(|unread| ("not read", unread));
         let excused = summary.excused.iter().map(|unread| ("not read, as allowed", unread));
-        notes.extend(unread.chain(excused).take(UNREAD_TOLD).map(|(what, unread)| {
-            format!("{what}: {}: {}", unread.path.display(), unread.why)
-        }));
+        notes.extend(
+            unread
+                .chain(excused)
+                .take(UNREAD_TOLD)
+                .map(|(what, unread)| format!("{what}: {}: {}", unread.path.display(), unread.why)),
+        );
         let mut report = match (&summary.outcome, summary.is_complete()) {
             (Outcome::Saved(_) | Outcome::Unchanged, true) => JobReport::succeeded(facts),
             (outcome, _) => {
@@ -153,10 +155,12 @@ fn sources(captured: Captured, dumps: &Arc<AtomicU64>) -> Vec<Source> {
             Ok(Counted { stream, dumps })
         })
     }));
-    sources.extend(captured.canaries.into_iter().map(|canary| Source::Spare {
-        path: PathBuf::from(canary.path),
-        content: canary.line.into_bytes(),
-    }));
+    sources.extend(
+        captured.canaries.into_iter().map(|canary| Source::Spare {
+            path: PathBuf::from(canary.path),
+            content: canary.line.into_bytes(),
+        }),
+    );
     sources
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use firedrill_core::config::jobs::RetentionConfig;
-use firedrill_core::error::Result;
+use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{Facts, Job, JobOrder, JobReport, RetentionFacts};
 use firedrill_core::retention::{Decided, GroupBy, Guard};
 use firedrill_core::snapshot::SnapshotId;
@@ -80,6 +80,17 @@ impl RetentionJob {
             facts.bytes_freed = pruned.bytes_before.saturating_sub(pruned.bytes_after);
         }
         let mut report = JobReport::succeeded(Facts::Retention(facts));
+        if self.rules.check && !self.dry_run {
+            let checked = writer.check(0, 0, &order.watch)?;
+            if let Some(first) = checked.errors.first() {
+                let error = Error::new(
+                    ErrorKind::Unavailable,
+                    format!("find {} sound after retention", self.place.name),
+                )
+                .because(first.clone());
+                report = JobReport { facts: report.facts, ..JobReport::failed(error) };
+            }
+        }
         report.notes = dropped
             .iter()
             .take(DROPPED_TOLD)

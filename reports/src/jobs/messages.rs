@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::news::{Message, Messenger};
 use firedrill_core::secret::Secret;
@@ -13,8 +15,10 @@ use url::Url;
 use crate::http::{self, Limits};
 use crate::text;
 
-/// ntfy turns longer messages into attachments.
+/// ntfy turns longer messages into attachments: bytes.
 const NTFY_MAX: usize = 4_000;
+/// A line about one job is cut to this many characters: the others have to be told, too.
+const LINE_MAX: usize = 500;
 /// Time for one way of telling people.
 const TIME: Duration = Duration::from_secs(60);
 
@@ -80,7 +84,7 @@ impl Messenger for Messages {
         let mut failed: Vec<Error> = self
             .ways
             .iter()
-            .filter_map(|way| http::apart("tell people", || way.bring(message)).err())
+            .filter_map(|way| http::apart("tell people", || way.bring(message)).err().map(|e| way.silent(e)))
             .collect();
         // Who was told in one way is told; the other way is broken, and that has to be said as well.
         if failed.is_empty() || failed.len() < self.ways.len() {
@@ -105,8 +109,9 @@ impl Way {
                 let calm = message.bad.is_empty() && message.still_bad.is_empty();
                 let body = json!({
                     "topic": topic,
-                    "title": title.clone().unwrap_or_else(|| message.title()),
-                    "message": text::brief(&message.text(), NTFY_MAX),
+                    // A title that somebody chose says that something failed.
+                    "title": title.clone().filter(|_| !calm).unwrap_or_else(|| text::clean(&message.title())),
+                    "message": lines(&message.text(), NTFY_MAX),
                     "priority": if calm { 3 } else { *priority },
                     "tags": if calm { vec!["white_check_mark".to_owned()] } else { tags.clone() },
                 });
@@ -147,6 +152,54 @@ impl Way {
             }
         }
     }
+}
+
+impl Way {
+    /// An error that tells no secret of this way.
+    fn silent(&self, error: Error) -> Error {
+        let secrets = match self {
+            Self::Ntfy { server, login, .. } => {
+                let mut secrets = address(server, "ntfy").map(|url| user_of(&url)).unwrap_or_default();
+                match login {
+                    Login::None => {}
+                    Login::Token(token) => secrets.push(token.reveal().to_owned()),
+                    Login::User(user, password) => {
+                        let pair = format!("{user}:{}", password.reveal());
+                        secrets.extend([STANDARD.encode(pair), password.reveal().to_owned()]);
+                    }
+                }
+                secrets
+            }
+            Self::Webhook { url, headers } => {
+                let url = address(url.reveal(), "a webhook").map(|url| http::secrets_of(&url));
+                let headers = headers.iter().map(|(_, value)| value.reveal().to_owned());
+                url.unwrap_or_default().into_iter().chain(headers).collect()
+            }
+        };
+        http::conceal(error, &secrets)
+    }
+}
+
+/// The credentials in a URL that is no secret itself.
+fn user_of(url: &Url) -> Vec<String> {
+    url.password().map(str::to_owned).into_iter().collect()
+}
+
+/// What may be shown of a text of several lines, in at most so many bytes.
+pub(super) fn lines(text: &str, bytes_max: usize) -> String {
+    let mut shown = String::new();
+    for line in text.lines() {
+        let line = text::brief(line, LINE_MAX);
+        if shown.len() + line.len() + 2 > bytes_max.saturating_sub('…'.len_utf8()) {
+            shown.push('…');
+            break;
+        }
+        if !shown.is_empty() {
+            shown.push('\n');
+        }
+        shown.push_str(&line);
+    }
+    shown
 }
 
 fn post(

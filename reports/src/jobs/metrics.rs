@@ -256,8 +256,16 @@ impl Lines {
     }
 }
 
+/// Whether a run is one that scripts know: they do not run at all where one of ours was left out or called off.
+fn is_run(run: &Run) -> bool {
+    !matches!(run.outcome, Outcome::Skipped | Outcome::Cancelled)
+}
+
 /// As a backup script does that pushes one group per host name.
 fn by_instance(job: &JobSpec, run: &Run) -> Vec<Push> {
+    if !is_run(run) {
+        return Vec::new();
+    }
     let bad = if run.outcome == Outcome::Succeeded { 0.0 } else { 1.0 };
     let mut lines = Lines::default();
     let usual = match job.kind {
@@ -283,6 +291,9 @@ fn by_instance(job: &JobSpec, run: &Run) -> Vec<Push> {
 
 /// As jobs of a host do that push one group each.
 fn by_job(job: &JobSpec, run: &Run) -> Vec<Push> {
+    if !is_run(run) {
+        return Vec::new();
+    }
     let name = job.rules.metrics_as.as_ref().unwrap_or(&job.name.0);
     let good = if run.outcome == Outcome::Succeeded { 1.0 } else { 0.0 };
     let mut lines = Lines::default();
@@ -312,7 +323,8 @@ fn by_job(job: &JobSpec, run: &Run) -> Vec<Push> {
             if backup.capture.iter().any(|capture| capture.postgres.is_some()) {
                 lines.add("pg_dump_success", "", good);
                 lines.add("pg_dump_duration_seconds", "", run.seconds());
-                if let Facts::Backup(backup) = facts {
+                // Half a dump would look like one that shrank.
+                if let (Facts::Backup(backup), true) = (facts, good > 0.0) {
                     lines.add("pg_dump_size_bytes", "", backup.dump_bytes as f64);
                 }
             }

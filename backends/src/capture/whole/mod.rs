@@ -113,7 +113,9 @@ impl<R: Read> Read for Watched<R> {
         let piece = buffer.get(..n).unwrap_or_default();
         self.bytes = self.bytes.saturating_add(n as u64);
         if let Some(follow) = &mut self.follow {
-            follow.take(piece).map_err(|why| io::Error::other(format!("what it produced is damaged: {why}")))?;
+            follow
+                .take(piece)
+                .map_err(|why| io::Error::other(format!("what it produced is damaged: {why}")))?;
         }
         if self.whole.ends.is_some() {
             let last = piece.get(piece.len().saturating_sub(END)..).unwrap_or(piece);

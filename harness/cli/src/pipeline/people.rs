@@ -31,8 +31,13 @@ impl People {
             Some(gateway) => Some(JobMetrics::new(sinks::pushgateway(gateway)?, &gateway.also)),
             None => None,
         };
-        let url = job.and_then(|job| job.rules.ping_env.as_deref());
-        let pings = url.map(|name| secret(environment, name).map(Pings::new)).transpose()?;
+        let all = JobSpec::all(config);
+        let urls = all.iter().filter(|one| job.is_none_or(|job| job.name == one.name)).filter_map(|one| {
+            let name = one.rules.ping_env.as_deref()?;
+            Some(secret(environment, name).map(|url| (one.name.clone(), url)))
+        });
+        let urls = urls.collect::<Result<std::collections::BTreeMap<_, _>>>()?;
+        let pings = (!urls.is_empty()).then(|| Pings::new(urls));
         Ok(Self {
             metrics,
             pings,

@@ -67,7 +67,7 @@ impl Job for Broken {
 }
 
 /// A library that hangs does not hear of a deadline. The process ends, its locks with it, and the next run tells.
-fn kill_if_late(deadline: Duration) {
+pub(super) fn kill_if_late(deadline: Duration) {
     std::thread::spawn(move || {
         std::thread::sleep(deadline.saturating_add(GRACE));
         note("the job did not keep its deadline; its process ends");

@@ -11,6 +11,7 @@ use firedrill_core::pipeline::serve::look;
 use firedrill_core::verdict::Exit;
 use firedrill_core::watch::Watch;
 use std::fs::TryLockError;
+use std::sync::mpsc::SyncSender;
 
 use super::hands::Processes;
 use super::people::People;
@@ -76,9 +77,28 @@ fn until_stopped(
     };
     let planned = fleet.jobs.iter().filter(|job| job.schedule.is_some()).count();
     note(format!("serving {planned} jobs of {}", fleet.file.display()));
+    let (news, told) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        // Whoever is told may be slow to listen, and no job waits for that.
+        scope.spawn(move || told.iter().for_each(|()| {
+            people.tell(fleet, SystemClock.now());
+        }));
+        serve_on(&scheduler, &bench, &mut hands, &news);
+        if hands.count() > 0 {
+            note(format!("stopping {} running jobs", hands.count()));
+        }
+        hands.end_all();
+        let _ = news.send(());
+        drop(news);
+    });
+    Ok(Exit::Verified)
+}
+
+fn serve_on(scheduler: &Scheduler, bench: &Bench<'_>, hands: &mut Processes, news: &SyncSender<()>) {
     let mut troubles_before = Vec::new();
+    let watch = &bench.watch;
     while !watch.stopped() {
-        let looked = look(&scheduler, &bench, &mut hands);
+        let looked = look(scheduler, bench, hands);
         looked.told.iter().for_each(note);
         // What is wrong for hours is told once.
         let troubles: Vec<String> = looked.troubles.iter().map(Error::chain).collect();
@@ -86,16 +106,11 @@ fn until_stopped(
             looked.troubles.iter().for_each(complain);
             troubles_before = troubles;
         }
-        people.tell(fleet, SystemClock.now());
+        // When it is full, somebody is about to be told anyway.
+        let _ = news.try_send(());
         while !watch.stopped() && SystemClock.now() < looked.wake && !hands.any_ended() {
             hands.enforce();
             std::thread::sleep(GLANCE);
         }
     }
-    if hands.count() > 0 {
-        note(format!("stopping {} running jobs", hands.count()));
-    }
-    hands.end_all();
-    people.tell(fleet, SystemClock.now());
-    Ok(Exit::Verified)
 }

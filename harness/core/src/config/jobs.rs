@@ -103,7 +103,7 @@ pub struct SqliteCapture {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Name or address of the host, or folder of the unix socket.
+    /// Name or address of the host, or path of the unix socket: its folder for PostgreSQL, its file for MariaDB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
     /// Its port.

@@ -432,9 +432,9 @@ fn with_made(mut names: Vec<Vec<u8>>, made: &BTreeMap<Vec<u8>, Place>) -> Vec<Ve
         return names;
     }
     let is_log = |name: &[u8]| {
-        LOGS.iter().filter_map(|ending| name.strip_suffix(ending.as_bytes())).any(|database| {
-            made.get(database).is_some_and(|place| !matches!(place, Place::Spare(_)))
-        })
+        LOGS.iter()
+            .filter_map(|ending| name.strip_suffix(ending.as_bytes()))
+            .any(|database| made.get(database).is_some_and(|place| !matches!(place, Place::Spare(_))))
     };
     names.retain(|name| !is_log(name));
     names.extend(made.keys().cloned());

@@ -237,6 +237,36 @@ fn one_capture(check: &mut Check<'_, '_>, capture: &str, stored: &mut BTreeMap<S
         place(check, &join(&own, "as"), stored);
         secrets(check, &own);
     }
+    digests(check, capture);
+}
+
+/// Digests can only be taken of what can be asked at the moment of the dump.
+fn digests(check: &mut Check<'_, '_>, capture: &str) {
+    for key in ["postgres", "mariadb"] {
+        let own = join(capture, key);
+        let at = join(&own, "digests");
+        if check.get(&at).and_then(serde_json::Value::as_bool) != Some(true) {
+            continue;
+        }
+        if check.has(&join(&own, "via")) {
+            check.error_at_key(
+                &at,
+                "digests are taken by a client here, and not where `via` leads",
+                "remove `digests`, or name the `server` instead of `via`",
+            );
+        }
+        let method = check.text(&join(&own, "method"));
+        if key == "mariadb" && method != Some("dump") {
+            check.error_at_key(&at, "a physical backup has no digests", "add `method: dump`");
+        }
+        if key == "postgres" && !check.has(&join(&own, "database")) {
+            check.error_at_key(
+                &at,
+                "all databases together have no common moment",
+                "add `database: NAME`, and one item for each",
+            );
+        }
+    }
 }
 
 /// Where a stream goes in the snapshot.
