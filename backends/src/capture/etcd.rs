@@ -1,6 +1,7 @@
 //! etcd by etcdctl, and by k3s; with what a restore on a new machine needs besides.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use firedrill_core::config::jobs::{EtcdCapture, FilesCapture};
 use firedrill_core::error::{Error, ErrorKind, Result};
@@ -11,6 +12,8 @@ use super::{Captured, Made, Moment, folder, join, scratch};
 
 /// Where k3s keeps the token of its server, below its data folder.
 const TOKEN: &str = "server/token";
+/// A member that is up answers within this time.
+const ANSWER: Duration = Duration::from_secs(30);
 
 pub(super) fn capture(config: &EtcdCapture, moment: &Moment<'_>, captured: &mut Captured) -> Result<()> {
     let file = match &config.k3s {
@@ -55,18 +58,25 @@ fn etcdctl(config: &EtcdCapture, moment: &Moment<'_>, captured: &Captured) -> Re
     } else {
         config.endpoints.clone()
     };
-    // A snapshot is taken from one member; another is asked when it does not answer.
+    // A snapshot is taken from one member; another is asked when it does not answer. etcdctl itself would wait for
+    // ever for a member that is down.
     for endpoint in endpoints {
         let mut command = vec!["etcdctl".to_owned(), format!("--endpoints={endpoint}")];
         let path = |path: &PathBuf| path.display().to_string();
         command.extend(config.ca_cert.iter().map(|file| format!("--cacert={}", path(file))));
         command.extend(config.cert.iter().map(|file| format!("--cert={}", path(file))));
         command.extend(config.key.iter().map(|file| format!("--key={}", path(file))));
-        command.extend(["snapshot".to_owned(), "save".to_owned(), path(&file)]);
-        let program = Program::new(command).with("ETCDCTL_API", Some(Secret::new("3")));
-        match Output::run(program, moment.watch) {
+        let ask = |words: &[&str], limit: Option<Duration>| {
+            let words = words.iter().map(|word| (*word).to_owned());
+            let command = command.iter().cloned().chain(words).collect();
+            let program = Program::new(command).with("ETCDCTL_API", Some(Secret::new("3")));
+            Output::run(program, &moment.watch.within(limit))
+        };
+        let asked = ask(&["endpoint", "status"], Some(ANSWER))
+            .and_then(|()| ask(&["snapshot", "save", &path(&file)], None));
+        match asked {
             Ok(()) => return Ok(file),
-            Err(error) => last = Some(error),
+            Err(error) => last = Some(error.because(format!("the member at {endpoint}"))),
         }
         moment.watch.check()?;
         let _ = std::fs::remove_file(&file);

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Captured, Made, Moment};
 
 /// How long somebody else may keep the database locked at a time.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY: Duration = Duration::from_secs(1);
 /// How long a lock is left alone before the next try.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -16,7 +16,7 @@ pub mod record;
 pub(crate) mod sqlite;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 /// Asks a server one statement. The answer is the first column of each row; none of them is ever NULL. An error is
 /// why there is no answer, in words.

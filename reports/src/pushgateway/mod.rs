@@ -292,4 +292,4 @@ fn prune(client: &Client, judgement: &Judgement, options: &PushgatewayOptions) -
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

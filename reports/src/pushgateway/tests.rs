@@ -14,13 +14,13 @@ use crate::fixture;
 use crate::prometheus::LAST_SUCCESS;
 
 /// A Pushgateway on a free port, stopped when dropped.
-struct Gateway {
+pub(crate) struct Gateway {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Gateway {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let program = ["/usr/bin/prometheus-pushgateway", "/usr/bin/pushgateway"]
             .into_iter()
             .find(|p| Path::new(p).exists());
@@ -55,12 +55,12 @@ impl Gateway {
         Pushgateway::new(options)
     }
 
-    fn metrics(&self) -> String {
+    pub(crate) fn metrics(&self) -> String {
         request(self.port, "GET", "metrics", "").1
     }
 
     /// The value of the series of `name` whose labels contain all of `labels`.
-    fn value(&self, name: &str, labels: &[&str]) -> Option<String> {
+    pub(crate) fn value(&self, name: &str, labels: &[&str]) -> Option<String> {
         let metrics = self.metrics();
         let mut lines = metrics
             .lines()
@@ -90,7 +90,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn request(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
+pub(crate) fn request(port: u16, method: &str, path: &str, body: &str) -> (u16, String) {
     let client = reqwest::blocking::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let method = Method::from_bytes(method.as_bytes()).unwrap();
     let url = format!("http://127.0.0.1:{port}/{path}");

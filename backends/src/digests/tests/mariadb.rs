@@ -29,10 +29,10 @@ create table versioned(id int primary key, x int) with system versioning; insert
 update versioned set x = 2; create table `we.ird``x`(`a b` int); insert into `we.ird``x` values (1); create sequence numbers;
 "#;
 
-struct Mariadb(Server);
+pub(crate) struct Mariadb(Server);
 
 impl Mariadb {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if !have(&["mariadb-install-db", "mariadb", "mariadb-dump"].map(PathBuf::from)) {
             return None;
         }
@@ -71,12 +71,16 @@ impl Mariadb {
         Some(server)
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        self.0.folder.path()
+    }
+
     fn options(&self) -> PathBuf {
         self.0.path("options.cnf")
     }
 
     #[track_caller]
-    fn sql(&self, sql: &str) {
+    pub(crate) fn sql(&self, sql: &str) {
         succeed(client(self.0.folder.path()).args(["-e", sql]));
     }
 

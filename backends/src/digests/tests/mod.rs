@@ -1,8 +1,8 @@
 //! Digests with real servers, which make the dumps, load them, and are changed.
 
-mod mariadb;
-mod postgres;
-mod server;
+pub(crate) mod mariadb;
+pub(crate) mod postgres;
+pub(crate) mod server;
 
 use firedrill_core::finding::{Class, Examination};
 use firedrill_core::subject::Subject;

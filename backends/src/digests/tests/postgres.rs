@@ -12,7 +12,7 @@ use super::{Engine, compared, must_be_green, must_find, restored};
 use crate::digests::record::client::Client;
 use crate::digests::record::{Output, PostgresSource};
 
-const PASSWORD: &str = "Sn4pshot-Secret";
+pub(crate) const PASSWORD: &str = "Sn4pshot-Secret";
 
 const SQL: &str = r#"
 create table cards(id bigserial primary key, name text, price numeric(10,2), f double precision, t timestamptz,
@@ -32,10 +32,10 @@ create sequence down increment -1; select nextval('down'); create type mood as e
 create table moods(m mood, a int[], p point); insert into moods values ('ok', '{1,NULL}', '(1,2)');
 "#;
 
-struct Postgres(Server);
+pub(crate) struct Postgres(Server);
 
 impl Postgres {
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let found = ["15", "16", "17", "18", "14", "13"]
             .map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
         let bin = found.into_iter().find(|folder| folder.join("postgres").is_file()).unwrap_or_default();
@@ -69,12 +69,12 @@ impl Postgres {
         Some(Self(Server::start(prepare, serve, ready)))
     }
 
-    fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.0.folder.path()
     }
 
     #[track_caller]
-    fn sql(&self, database: &str, sql: &str) {
+    pub(crate) fn sql(&self, database: &str, sql: &str) {
         succeed(psql(self.folder(), database).args(["-v", "ON_ERROR_STOP=1", "-c", sql]));
     }
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 const NOBODY: u32 = 65_534;
 
 /// A running server.
-pub(super) struct Server {
+pub(crate) struct Server {
     child: Child,
-    pub(super) folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Drop for Server {
@@ -24,12 +24,12 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Starts a server after `prepare` has made its data, both in an empty folder that it may use.
-    pub(super) fn start(
+    pub(crate) fn start(
         prepare: impl FnOnce(&Path) -> Command,
         serve: impl FnOnce(&Path) -> Command,
         is_ready: impl Fn(&Path) -> bool,
@@ -62,7 +62,7 @@ impl Server {
 
 /// Runs a command that has to succeed.
 #[track_caller]
-pub(super) fn succeed(command: &mut Command) -> Output {
+pub(crate) fn succeed(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {said}");
@@ -70,7 +70,7 @@ pub(super) fn succeed(command: &mut Command) -> Output {
 }
 
 /// Whether programs are installed, in these folders besides the usual ones; says so loudly when they are not.
-pub(super) fn have(programs: &[PathBuf]) -> bool {
+pub(crate) fn have(programs: &[PathBuf]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let there =
         |program: &&PathBuf| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
@@ -84,13 +84,13 @@ pub(super) fn have(programs: &[PathBuf]) -> bool {
 }
 
 /// Writes to a database again and again until it is dropped.
-pub(super) struct Writer {
+pub(crate) struct Writer {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
     thread: Option<std::thread::JoinHandle<u32>>,
 }
 
 impl Writer {
-    pub(super) fn start(mut write: impl FnMut() + Send + 'static) -> Self {
+    pub(crate) fn start(mut write: impl FnMut() + Send + 'static) -> Self {
         let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
         let asked = stop.clone();
         let thread = std::thread::spawn(move || {
@@ -105,7 +105,7 @@ impl Writer {
     }
 
     /// Ends it; how many times it has written.
-    pub(super) fn end(mut self) -> u32 {
+    pub(crate) fn end(mut self) -> u32 {
         self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap()
     }
