@@ -18,16 +18,22 @@ Where several apply, the order is 70, 64, 1, 2, 4, 3, 5.";
 const BACKUP_VARIABLES: &str = "\
 Environment:
   RESTIC_REPOSITORY, RESTIC_PASSWORD  as for restic, with their _FILE and _COMMAND; made when it is not there
-  RESTIC_SOURCE                       folders to back up
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY  as for restic, where the repository is in S3
+  RESTIC_SOURCE                       folders to back up, absolute
   RESTIC_HOSTNAME                     host of the snapshots [default: this host's name up to the first dash]
-  RESTIC_ADDITIONAL_BACKUP_PARAMETERS --tag, --exclude, --exclude-file, --exclude-caches, --one-file-system
+  RESTIC_ADDITIONAL_BACKUP_PARAMETERS --tag (one), --exclude, --exclude-file, --exclude-caches, --one-file-system,
+                                      --host, --compression
   RESTIC_RETENTION_POLICIES_ENABLED   drop old snapshots of this host [default: true]
   KEEP_LAST, KEEP_HOURLY, KEEP_DAILY, KEEP_WEEKLY, KEEP_MONTHLY, KEEP_YEARLY
                                       [default: 1, 24, 7, 4, 12, 0]
   RESTIC_CACHE_DIR                    if it is set, the repository is checked afterwards; there is no cache
   PUSHGATEWAY_ENABLED, PUSHGATEWAY_URL  push metrics [default: false]
   NTFY_ENABLED, NTFY_SERVER, NTFY_TOPIC, NTFY_TITLE, NTFY_PRIO, NTFY_TAG, NTFY_CREDS
-                                      tell people when it fails [default: false]";
+                                      tell people when it fails [default: false]. A title that is a command of the
+                                      shell is replaced, and nothing is ever run
+
+Exit codes: 0 done; 1 the backup or a step after it failed; 2 it was stopped, or another one runs; 5 it is done, and
+  metrics or a message did not arrive; 64 a variable is missing or not understood.";
 
 /// Restore-tests every backup of a fleet, and proves its own proof.
 #[derive(Debug, Parser)]
@@ -472,4 +478,36 @@ pub(crate) enum ConfigCommand {
     },
     /// Print the JSON schema, which editors use for completion.
     Schema,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use clap::Parser as _;
+
+    use super::Cli;
+
+    #[test]
+    fn deployed_commands_have_the_flags_that_they_are_given() {
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../ci/deploy");
+        let mut commands: Vec<Vec<String>> = Vec::new();
+        for folder in ["systemd", "kubernetes"] {
+            for file in std::fs::read_dir(deploy.join(folder)).unwrap() {
+                let text = std::fs::read_to_string(file.unwrap().path()).unwrap();
+                commands.extend(text.lines().filter_map(|line| {
+                    if let Some(list) = line.trim().strip_prefix("args: ") {
+                        return Some(serde_json::from_str(list).unwrap());
+                    }
+                    let words = line.strip_prefix("ExecStart=/usr/local/bin/firedrill ")?;
+                    Some(words.split(' ').map(str::to_owned).collect())
+                }));
+            }
+        }
+        assert_eq!(commands.len(), 6);
+        for words in commands {
+            let all = std::iter::once("firedrill".to_owned()).chain(words.iter().cloned());
+            assert!(Cli::try_parse_from(all).is_ok(), "{words:?}");
+        }
+    }
 }

@@ -143,7 +143,11 @@ fn dashboards_of_a_script_that_pushes_by_instance_find_what_they_know() {
 fn dashboards_of_scripts_that_push_by_job_find_what_they_know() {
     let Some(gateway) = Gateway::start() else { return };
     let also = [KnownNames::ByJob];
-    script(&gateway, "job/restic_host", "backup_success 1\nbackup_duration_seconds 15.6\nbackup_timestamp 1\n");
+    script(
+        &gateway,
+        "job/restic_host",
+        "backup_success 1\nbackup_duration_seconds 15.6\nbackup_timestamp 1\n",
+    );
     push(&gateway, &also, "volumes", &run(Outcome::Succeeded, backup(0)));
     script(&gateway, "job/restic_host", "backup_success 0\nbackup_files_new 1\nbackup_files_changed 2\n");
     let own = r#"{instance="",job="restic_k8s_data"}"#;
@@ -165,20 +169,23 @@ fn dashboards_of_scripts_that_push_by_job_find_what_they_know() {
     let own = r#"{instance="",job="pg_dump"}"#;
     let all = series(&gateway, own);
     // Alerts look at the one name and dashboards at the other.
-    for line in ["pg_dump_size_bytes{} 4.823042e+06", "pg_dump_success{} 1", "pg_dump_duration_seconds{} 42.3", "backup_success{} 1"] {
+    for line in [
+        "pg_dump_size_bytes{} 4.823042e+06",
+        "pg_dump_success{} 1",
+        "pg_dump_duration_seconds{} 42.3",
+        "backup_success{} 1",
+    ] {
         assert!(all.contains(&line.replace("{}", own)), "{line}: {all:#?}");
     }
     push(&gateway, &also, "dump", &run(Outcome::Failed, backup(17)));
     let all = series(&gateway, own);
-    assert!(all.contains(&format!("pg_dump_success{own} 0")) && all.contains(&format!("backup_success{own} 0")));
+    assert!(
+        all.contains(&format!("pg_dump_success{own} 0")) && all.contains(&format!("backup_success{own} 0"))
+    );
     assert!(!all.iter().any(|line| line.starts_with("pg_dump_size")), "half a dump looks like a whole one");
 
-    let prefix = |prefix: &str, bytes, objects| PrefixFacts {
-        prefix: prefix.to_owned(),
-        bytes,
-        objects,
-        archived: 0,
-    };
+    let prefix =
+        |prefix: &str, bytes, objects| PrefixFacts { prefix: prefix.to_owned(), bytes, objects, archived: 0 };
     let statistics = StatisticsFacts {
         prefixes: vec![prefix("velero", 1_234_567_890, 4821), prefix("", 7, 1)],
         limit: Some(21_474_836_480),
@@ -269,12 +276,16 @@ impl Server {
                 let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
-                let one = Asked { line: line.trim().to_owned(), headers, body: String::from_utf8(body).unwrap() };
+                let one =
+                    Asked { line: line.trim().to_owned(), headers, body: String::from_utf8(body).unwrap() };
                 let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
                 let status = if answers.is_empty() { 200 } else { answers.remove(0) };
                 let said = if status == 200 { String::new() } else { format!("{one:?}") };
                 asked.lock().unwrap_or_else(PoisonError::into_inner).push(one);
-                let head = format!("HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", said.len());
+                let head = format!(
+                    "HTTP/1.1 {status} x\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    said.len()
+                );
                 let _ = stream.write_all(format!("{head}{said}").as_bytes());
             }
         });
@@ -368,11 +379,18 @@ fn people_are_told_what_changed_and_nothing_twice() {
         (Some("backup"), Some(4), Some("bangbang"), Some("emby failed"))
     );
     let text = told["message"].as_str().unwrap();
-    assert!(text.starts_with("emby: failed: failed to do it: a") && text.contains("(since 2025-05-23"), "{text}");
+    assert!(
+        text.starts_with("emby: failed: failed to do it: a") && text.contains("(since 2025-05-23"),
+        "{text}"
+    );
     assert_eq!((hook.line.as_str(), hook.headers["x-key"].as_str()), ("POST /hook HTTP/1.1", "k"));
     let told = hook.json();
     assert_eq!(told["bad"][0]["job"], "emby");
-    assert!(told["title"] == "emby failed" && told["text"].is_string() && told["well"].as_array().unwrap().is_empty());
+    assert!(
+        told["title"] == "emby failed"
+            && told["text"].is_string()
+            && told["well"].as_array().unwrap().is_empty()
+    );
 
     people.ended("emby", 20, Outcome::Failed);
     people.tell(21).unwrap();
@@ -391,7 +409,10 @@ fn people_are_told_what_changed_and_nothing_twice() {
     people.ended("grafana", 86_600, Outcome::Succeeded);
     people.tell(86_601).unwrap();
     let told = server.asked()[0].json();
-    assert_eq!((told["title"].as_str(), told["priority"].as_u64()), (Some("emby, grafana well again"), Some(3)));
+    assert_eq!(
+        (told["title"].as_str(), told["priority"].as_u64()),
+        (Some("emby, grafana well again"), Some(3))
+    );
     people.tell(200_000).unwrap();
     assert!(server.asked().is_empty());
 }
@@ -476,7 +497,8 @@ fn pings_tell_how_a_job_goes() {
     pings.began(&job("wasabi"), &attempt);
     pings.ended(&job("mariadb"), &run(Outcome::Succeeded, Facts::None), &state);
     pings.ended(&job("mariadb"), &run(Outcome::Died, Facts::None), &state);
-    state.retry = Some(Retrying { slot: at(0), number: 2, not_before: at(0) + SignedDuration::from_secs(60) });
+    state.retry =
+        Some(Retrying { slot: at(0), number: 2, not_before: at(0) + SignedDuration::from_secs(60) });
     pings.ended(&job("mariadb"), &run(Outcome::Failed, Facts::None), &state);
     let asked = server.asked();
     let lines: Vec<_> = asked.iter().map(|asked| asked.line.as_str()).collect();
@@ -487,6 +509,8 @@ fn pings_tell_how_a_job_goes() {
     server.will_answer(&[404]);
     pings.began(&job("mariadb"), &attempt);
     let troubles: Vec<_> = pings.troubles().iter().map(Error::chain).collect();
-    assert!(troubles.len() == 1 && troubles[0].contains("for the job mariadb") && troubles[0].contains("404"));
+    assert!(
+        troubles.len() == 1 && troubles[0].contains("for the job mariadb") && troubles[0].contains("404")
+    );
     assert!(!troubles[0].contains("0b9c7e4a"), "{troubles:?}");
 }

@@ -259,7 +259,8 @@ impl Asked {
             let rules = RetentionConfig {
                 copy: COPY.to_owned(),
                 keep: keep.clone(),
-                drop_max_ratio: 0.5,
+                // There is no variable that would let somebody through.
+                drop_max_ratio: 1.0,
                 keep_verified: true,
                 prune: true,
                 // Whoever wants a check has it as a step of its own.

@@ -80,9 +80,11 @@ fn until_stopped(
     let (news, told) = std::sync::mpsc::sync_channel(1);
     std::thread::scope(|scope| {
         // Whoever is told may be slow to listen, and no job waits for that.
-        scope.spawn(move || told.iter().for_each(|()| {
-            people.tell(fleet, SystemClock.now());
-        }));
+        scope.spawn(move || {
+            told.iter().for_each(|()| {
+                people.tell(fleet, SystemClock.now());
+            })
+        });
         serve_on(&scheduler, &bench, &mut hands, &news);
         if hands.count() > 0 {
             note(format!("stopping {} running jobs", hands.count()));
