@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use firedrill_core::watch::Watch;
+
 /// The environment variables that were set when the command started. Tests hand in their own, so
 /// nothing below reads the environment of the process. `Debug` shows names alone.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -59,6 +61,8 @@ pub struct Access {
     pub retries: usize,
     /// Options as restic takes them with `-o`: `s3.region`, `s3.bucket-lookup`; and `tls-client-cert`.
     pub options: BTreeMap<String, String>,
+    /// Whoever works for somebody whose time is over does not try again.
+    pub watch: Watch,
 }
 
 impl Access {
@@ -73,7 +77,14 @@ impl Access {
             request_timeout: Duration::from_secs(120),
             retries: 4,
             options: BTreeMap::new(),
+            watch: Watch::unlimited(),
         }
+    }
+
+    /// The same for somebody with this deadline and stop signal.
+    #[must_use]
+    pub fn watched(&self, watch: &Watch) -> Self {
+        Self { watch: watch.clone(), ..self.clone() }
     }
 }
 

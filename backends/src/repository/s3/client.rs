@@ -12,6 +12,8 @@ use aws_sdk_s3::config::{
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
 use aws_smithy_http_client::{Builder as HttpBuilder, Connector};
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use firedrill_core::error::{Error, ErrorKind, Result};
@@ -132,10 +134,28 @@ pub(super) fn client(place: &S3Location, access: &Access, settings: &Settings) -
         .response_checksum_validation(settings.response_checksums)
         .timeout_config(limits)
         .retry_config(RetryConfig::standard().with_max_attempts(attempts))
+        .retry_classifier(Patience)
         .stalled_stream_protection(stalled)
         .http_client(http);
     config.set_endpoint_url(settings.endpoint.clone());
     Ok(Client::from_conf(config.build()))
+}
+
+/// Tries again when a server, or something before it, asks for patience without the words that S3 has for that.
+#[derive(Debug)]
+struct Patience;
+
+impl ClassifyRetry for Patience {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response().map(|response| response.status().as_u16()) {
+            Some(408 | 429) => RetryAction::throttling_error(),
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "patience"
+    }
 }
 
 /// The certificates to trust besides those of the system, checked: the HTTP client panics on others.

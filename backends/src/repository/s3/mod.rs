@@ -70,7 +70,7 @@ pub(super) fn open_locks(place: &S3Location, access: &Access) -> Result<Arc<dyn 
 fn connect(place: &S3Location, access: &Access) -> Result<(Runtime, Bucket)> {
     let failed = || Error::new(ErrorKind::Unavailable, format!("open repository {place}"));
     let mut settings = Settings::resolve(place, access)?;
-    let runtime = Runtime::new().map_err(|error| failed().from_source(&error))?;
+    let runtime = Runtime::new(access.watch.clone()).map_err(|error| failed().from_source(&error))?;
     let prefix = match place.prefix.as_str() {
         "" => String::new(),
         prefix => format!("{prefix}/"),

@@ -20,7 +20,8 @@ pub(crate) fn jobs(args: &JobsArgs) -> Result<Exit> {
     let (mut rows, mut list) = (Vec::new(), Vec::new());
     for spec in &fleet.jobs {
         let known = fleet.ledger.read(&spec.name);
-        if known.as_ref().map_or(true, |state| state.failures > 0) {
+        let dead = known.as_ref().is_ok_and(|state| is_dead(&fleet, state));
+        if dead || known.as_ref().map_or(true, |state| state.failures > 0) {
             exit = Exit::Failed;
         }
         let next = known.as_ref().ok().and_then(|state| {
@@ -30,9 +31,10 @@ pub(crate) fn jobs(args: &JobsArgs) -> Result<Exit> {
         });
         let schedule = spec.schedule.as_ref().map_or("by hand".to_owned(), ToString::to_string);
         let (last, success) = match &known {
-            Ok(state) => {
-                (last(state), state.last_success.as_ref().map_or("never".to_owned(), |run| when(run.ended)))
-            }
+            Ok(state) => (
+                last(state, dead),
+                state.last_success.as_ref().map_or("never".to_owned(), |run| when(run.ended)),
+            ),
             Err(error) => (error.chain(), "not known".to_owned()),
         };
         list.push(json!({
@@ -41,6 +43,7 @@ pub(crate) fn jobs(args: &JobsArgs) -> Result<Exit> {
             "schedule": spec.schedule,
             "next": next,
             "state": known.as_ref().ok(),
+            "dead": dead,
             "error": known.as_ref().err(),
         }));
         let next = next.map_or(String::new(), when);
@@ -56,8 +59,20 @@ pub(crate) fn jobs(args: &JobsArgs) -> Result<Exit> {
     Ok(exit)
 }
 
-fn last(state: &JobState) -> String {
+/// Whether a run goes on of which nobody holds the lock any more. The next run, or the server, takes note of it.
+fn is_dead(fleet: &Fleet, state: &JobState) -> bool {
+    if state.running.is_none() || !matches!(fleet.ledger.lock(&state.job), Ok(Some(_))) {
+        return false;
+    }
+    // It may have ended since its state was read.
+    fleet.ledger.read(&state.job).is_ok_and(|now| now.running == state.running)
+}
+
+fn last(state: &JobState, dead: bool) -> String {
     if let Some(running) = &state.running {
+        if dead {
+            return format!("died in the run since {}", when(running.started));
+        }
         return format!("running since {}", when(running.started));
     }
     match state.last() {

@@ -131,6 +131,10 @@ pub fn tell(
 /// Whether a job is bad; `None` while that is open: it is tried again, or never ran.
 fn is_bad(state: &JobState) -> Option<bool> {
     state.last()?;
+    // From its start on a retry is no longer waited for, and its end is not known yet.
+    if state.running.as_ref().is_some_and(|attempt| attempt.number > 1) {
+        return None;
+    }
     match (state.failures, &state.retry) {
         (0, _) => Some(false),
         (_, Some(_)) => None,

@@ -165,6 +165,7 @@ fn report(spec: &JobSpec, job: &dyn Job, attempt: &Attempt, watch: &Watch, bench
         Ok(held) => held,
         Err(error) => return JobReport::failed(error),
     };
+    remove_work_of_the_dead(spec, bench.work);
     let work = bench.work.join(format!("job-{}-{}", spec.name, attempt.process));
     if let Err(e) = fresh(&work) {
         return JobReport::failed(
@@ -190,6 +191,23 @@ fn report(spec: &JobSpec, job: &dyn Job, attempt: &Attempt, watch: &Watch, bench
         tracing::warn!("{} stays: {e}", work.display());
     }
     report
+}
+
+/// Removes the folders of earlier runs that were killed: there may be whole dumps in them. The lock of the job is
+/// held, so nobody uses them.
+fn remove_work_of_the_dead(spec: &JobSpec, folder: &Path) {
+    let Ok(entries) = std::fs::read_dir(folder) else { return };
+    let own = format!("job-{}-", spec.name);
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        // A job may be called like another one with something behind it.
+        let process = name.to_str().and_then(|name| name.strip_prefix(&own)?.parse::<u32>().ok());
+        if process.is_some()
+            && let Err(e) = std::fs::remove_dir_all(entry.path())
+        {
+            tracing::warn!("{} stays: {e}", entry.path().display());
+        }
+    }
 }
 
 /// An empty folder. What a dead process with the same number left is removed.

@@ -110,6 +110,7 @@ impl Writer {
         options: WriterOptions,
         watch: &Watch,
     ) -> Result<Self> {
+        let access = &access.watched(watch);
         // Opened for reading first: that tells whether there is a repository, and why not.
         location.open(access)?;
         let locks = location.open_locks(access)?;
@@ -128,6 +129,7 @@ impl Writer {
         if password.reveal().is_empty() {
             return Err(failed().because("the password is empty"));
         }
+        let access = &access.watched(watch);
         match location.open(access) {
             Ok(_) => return Err(failed().because("there is one already")),
             Err(error) if error.kind == ErrorKind::NoRepository => {}

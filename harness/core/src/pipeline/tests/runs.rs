@@ -7,10 +7,11 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{jobs, target};
-use crate::clock::SimulatedClock;
+use crate::clock::{Clock as _, SimulatedClock};
 use crate::error::{Error, ErrorKind};
 use crate::pipeline::job::{Facts, Job, JobOrder, JobReport, Outcome};
 use crate::pipeline::ledger::Ledger;
+use crate::pipeline::news::{self, Message, Messenger};
 use crate::pipeline::runner::{Bench, Observer, Turn, run};
 use crate::pipeline::spec::{JobSpec, Mode, Need};
 use crate::pipeline::state::{Attempt, JobState, Run};
@@ -162,6 +163,8 @@ fn a_run_that_died_is_told_by_the_next_one() {
     assert!(refused.chain().contains("another process runs it"), "{}", refused.chain());
     assert_eq!(job.1.load(Ordering::SeqCst), 0);
     drop(lock);
+    // What it was at goes as well: a folder that stays fails the test.
+    std::fs::create_dir_all(place.folder.path().join("work/job-shop-1/dump")).unwrap();
     place.run(&spec, &job, planned(2)).unwrap();
     assert_eq!(place.heard(), ["shop died failures 1", "shop began #2", "shop succeeded failures 0"]);
     let outcomes: Vec<_> = place.state(&spec).runs.iter().map(|run| run.outcome).collect();
@@ -200,4 +203,37 @@ fn a_state_that_cannot_be_written_stops_the_job_before_it_begins() {
     let error = place.run(&spec, &job, planned(1)).unwrap_err();
     assert!(error.chain().contains("remove the file"), "{}", error.chain());
     assert_eq!(job.1.load(Ordering::SeqCst), 0);
+}
+
+/// Brings nothing, and remembers what it was to bring.
+#[derive(Default)]
+struct Brought(Mutex<Vec<String>>);
+
+impl Messenger for Brought {
+    fn bring(&self, message: &Message) -> Result<(), Error> {
+        self.0.lock().unwrap().push(message.title());
+        Ok(())
+    }
+}
+
+#[test]
+fn people_are_not_told_of_a_failure_while_it_is_tried_again() {
+    let place = Place::new();
+    let spec = shop("retry: {times: 1, wait: 1m}");
+    let brought = Brought::default();
+    let tell = || {
+        let names = [spec.name.clone()];
+        news::tell(&place.ledger, &names, &brought, place.clock.now(), news::REPEAT).unwrap();
+        std::mem::take(&mut *brought.0.lock().unwrap())
+    };
+    place.run(&spec, &told(|_: &JobOrder<'_>| unavailable()), planned(1)).unwrap();
+    assert_eq!(tell(), Vec::<String>::new(), "it is tried again in a minute");
+    let retry = told(|_: &JobOrder<'_>| {
+        assert_eq!(tell(), Vec::<String>::new(), "it is being tried again");
+        unavailable()
+    });
+    place.run(&spec, &retry, planned(2)).unwrap();
+    assert_eq!(tell(), ["shop failed"]);
+    place.run(&spec, &told(|_: &JobOrder<'_>| JobReport::succeeded(Facts::None)), Turn::BY_HAND).unwrap();
+    assert_eq!(tell(), ["shop well again"]);
 }

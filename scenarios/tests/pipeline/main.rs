@@ -1,0 +1,27 @@
+//! The pipeline as a whole: real jobs into real repositories, where time passes, processes are killed and servers
+//! are in bad weather. What it leaves is held against real restic.
+//!
+//! | module | the story it tells |
+//! |---|---|
+//! | `month` | weeks of two fleets on a simulated clock: who ran when, what was kept, what restores |
+//! | `crash` | the command, killed at random moments |
+//! | `weather` | servers that refuse, throttle, hang up and lose answers |
+//! | `fleet` | the configs of the two fleets |
+//! | `proxy` | the bad weather |
+//! | `place` | folders, repositories and real restic |
+//!
+//! What takes long is ignored; `cargo test --test pipeline -- --ignored` runs it.
+#![cfg(test)]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "this is all test")]
+
+#[path = "../support/binary.rs"]
+mod binary;
+mod crash;
+mod fleet;
+mod month;
+mod place;
+mod proxy;
+#[path = "../damage/vault.rs"]
+#[expect(dead_code, reason = "the stories of damage use more of it")]
+mod vault;
+mod weather;
