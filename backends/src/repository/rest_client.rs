@@ -36,7 +36,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 /// The longest one, also where a server asks for more.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Who has no time left may still end what was begun: a lock is taken away.
-const LAST: Duration = Duration::from_secs(10);
+const LAST: Duration = Duration::from_secs(5);
 
 /// A rest-server.
 pub(super) struct Server {

@@ -56,14 +56,23 @@ pub(crate) enum Down {
     Silent,
 }
 
+/// When a server goes down.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum From {
+    /// With this request.
+    Request(usize),
+    /// With the first one that writes a file of this folder.
+    WriteTo(&'static str),
+}
+
 /// The weather.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weather {
     pub(crate) seed: u64,
     /// Of a hundred requests so many meet a fault.
     pub(crate) percent: u64,
-    /// From this request on the server is down.
-    pub(crate) down: Option<(usize, Down)>,
+    /// From some request on the server is down.
+    pub(crate) down: Option<(From, Down)>,
 }
 
 struct Shared {
@@ -71,6 +80,7 @@ struct Shared {
     weather: Weather,
     stop: AtomicBool,
     requests: AtomicUsize,
+    is_down: AtomicBool,
     in_a_row: Mutex<BTreeMap<String, usize>>,
     met: Mutex<BTreeMap<(Fault, String), usize>>,
 }
@@ -91,6 +101,7 @@ impl Proxy {
             weather,
             stop: AtomicBool::new(false),
             requests: AtomicUsize::new(0),
+            is_down: AtomicBool::new(false),
             in_a_row: Mutex::default(),
             met: Mutex::default(),
         });
@@ -102,6 +113,10 @@ impl Proxy {
     /// How often each fault met each method.
     pub(crate) fn met(&self) -> BTreeMap<(Fault, String), usize> {
         self.shared.met.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.shared.is_down.load(Ordering::SeqCst)
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -140,7 +155,7 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
     let Some(request) = Message::read(&stream, false)? else { return Ok(()) };
     let number = shared.requests.fetch_add(1, Ordering::SeqCst);
     if let Some((from, down)) = shared.weather.down
-        && number >= from
+        && shared.goes_down(from, number, &request)
     {
         return match down {
             Down::Refuses => answer_status(&mut stream, 503),
@@ -191,6 +206,16 @@ impl Shared {
         let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
         *met.entry((fault, request.word(0).to_owned())).or_default() += 1;
         Some(fault)
+    }
+
+    fn goes_down(&self, from: From, number: usize, request: &Message) -> bool {
+        let now = match from {
+            From::Request(first) => number >= first,
+            From::WriteTo(folder) => {
+                ["POST", "PUT"].contains(&request.word(0)) && request.word(1).contains(folder)
+            }
+        };
+        self.is_down.fetch_or(now, Ordering::SeqCst) || now
     }
 
     /// Waits until the proxy stops.

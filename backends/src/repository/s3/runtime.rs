@@ -15,7 +15,7 @@ use crate::repository::error::{Fault, Trouble};
 /// How often somebody who waits looks at the watch.
 const LOOK: Duration = Duration::from_millis(100);
 /// Who has no time left may still end what was begun: a lock is taken away.
-const LAST: Duration = Duration::from_secs(10);
+const LAST: Duration = Duration::from_secs(5);
 
 /// Two threads that talk to the server.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl Runtime {
                 Err(RecvTimeoutError::Timeout) => match self.watch.check() {
                     Err(over) if spent >= LAST => Fault::new(
                         Trouble::TimedOut,
-                        format!("no answer within {} s: {over}", spent.as_secs()),
+                        format!("no answer within {} s: {}", spent.as_secs(), over.causes.join(": ")),
                     ),
                     _ => continue,
                 },

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use firedrill_core::error::{Error, ErrorKind, Result};
-use rustic_core::{BytesList, FileType, Id, RusticError, WriteBackend};
+use rustic_core::{BytesList, FileType, Id, RusticError, RusticResult, WriteBackend};
 use sha2::{Digest as _, Sha256};
 
 use super::super::crypto::Cipher;
@@ -33,11 +33,12 @@ impl Files {
         let unit = self.seal(json)?;
         let id = id_of(&unit)?;
         self.write(kind, &id, unit)?;
-        if !self.holds(kind, &id) {
-            return Err(Error::new(ErrorKind::Unavailable, format!("write {}", name(kind, &id)))
-                .because("what can be read there afterwards is not what was written"));
+        match self.holds(kind, &id) {
+            Ok(true) => Ok(id),
+            Ok(false) => Err(Error::new(ErrorKind::Unavailable, format!("write {}", name(kind, &id)))
+                .because("what can be read there afterwards is not what was written")),
+            Err(error) => Err(failed("read back", kind, &id, &error)),
         }
-        Ok(id)
     }
 
     /// `json` as it stands in a file.
@@ -74,17 +75,25 @@ impl Files {
             Ok(()) => Ok(()),
             // The first attempt may have arrived although its answer did not, and then a server refuses to
             // have the same name written again.
-            Err(_) if self.holds(kind, id) => Ok(()),
-            Err(error) => Err(failed("write", kind, id, &error)),
+            Err(error) => match self.holds(kind, id) {
+                Ok(true) => Ok(()),
+                _ => Err(failed("write", kind, id, &error)),
+            },
         }
     }
 
     /// Whether the file is there and is what its name says.
-    fn holds(&self, kind: FileType, id: &Id) -> bool {
-        (0..2).any(|_| {
-            let read = self.backend.read_full(kind, id);
-            read.is_ok_and(|bytes| hex::encode(Sha256::digest(&bytes)) == id.to_hex().as_str())
-        })
+    fn holds(&self, kind: FileType, id: &Id) -> RusticResult<bool> {
+        for _ in 0..2 {
+            match self.backend.read_full(kind, id) {
+                Ok(bytes) if hex::encode(Sha256::digest(&bytes)) == id.to_hex().as_str() => return Ok(true),
+                // The line may be at fault.
+                Ok(_) => {}
+                Err(error) if trouble(&error) == Trouble::Missing => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(false)
     }
 }
 
