@@ -16,6 +16,10 @@ build: ## build everything
 test: ## run every test this machine can run, and list what was skipped and why
 	ci/test
 
+.PHONY: soak
+soak: ## what takes long: a month of an hourly fleet, two hundred killed runs
+	cargo test --locked --package firedrill-scenarios --test pipeline -- --ignored --nocapture
+
 .PHONY: lint
 lint: ## formatting, clippy without warnings, and the house rules of tidy.rs
 	cargo fmt --all --check

@@ -1,11 +1,15 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine;
+use firedrill_core::watch::Watch;
 
 use super::*;
 use crate::repository::access::Environment;
+use crate::repository::error::trouble;
 use crate::repository::location::Location;
 
 /// A server that answers each request as told, and remembers what it was asked.
@@ -142,4 +146,39 @@ fn nothing_shows_the_password() {
     let shown =
         format!("{} {backend:?} {}", backend.location(), backend.warmup_path(FileType::Pack, &Id::default()));
     assert!(!shown.contains("hunter2"), "{shown}");
+}
+
+/// How often a server is asked by somebody with this access, and what comes of it.
+fn asked(server: &Server, access: &Access) -> (usize, Result<()>) {
+    let place = Location::parse(&format!("rest:http://{}/repo", server.address)).unwrap();
+    let opened = place.open(access).map(drop);
+    (server.asked.lock().unwrap().len(), opened)
+}
+
+#[test]
+fn a_server_that_asks_for_patience_is_asked_again() {
+    let tries = AtomicUsize::new(0);
+    let server = serve(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => ("429 Too Many Requests", b""),
+        1 => ("503 Service Unavailable", b""),
+        _ => ("200 OK", b"config"),
+    });
+    let (times, opened) = asked(&server, &Access { retries: 2, ..access(Environment::default()) });
+    assert!(opened.is_ok() && times == 3, "{times}: {opened:?}");
+}
+
+#[test]
+fn a_refusal_that_is_meant_is_not_asked_again() {
+    let server = serve(|_| ("403 Forbidden", b""));
+    let (times, opened) = asked(&server, &Access { retries: 5, ..access(Environment::default()) });
+    assert!(opened.is_err() && times == 1, "{times}: {opened:?}");
+}
+
+#[test]
+fn nobody_tries_again_whose_time_is_over() {
+    let server = serve(|_| ("503 Service Unavailable", b""));
+    let over = Watch::unlimited().within(Some(Duration::ZERO));
+    let (times, opened) =
+        asked(&server, &Access { retries: 5, ..access(Environment::default()) }.watched(&over));
+    assert!(opened.is_err() && times == 1, "{times}: {opened:?}");
 }

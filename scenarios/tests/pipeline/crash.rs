@@ -1,7 +1,5 @@
 //! `firedrill run`, killed at random moments: what was complete stays complete, and the next run goes on as if
 //! nothing had been.
-//!
-//! The mirror has its place in [`JOBS`]: a copy, a job and what it must keep are all that is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt as _;
@@ -20,7 +18,7 @@ use crate::binary;
 use crate::place::{Content, PASSWORD, Restic, change, cheap_repository, content, snapshot_files, workplace};
 
 /// What is killed, by turns.
-const JOBS: [&str; 4] = ["files", "retention", "files", "check"];
+const JOBS: [&str; 6] = ["files", "retention", "mirror", "files", "check", "mirror"];
 /// What the retention keeps of each series.
 const KEEP: &str = "--keep-last=3";
 /// Most of the kills must hit a run, and not its beginning or end.
@@ -29,6 +27,7 @@ const TRIES_FOR_EACH: usize = 4;
 struct Place {
     folder: tempfile::TempDir,
     restic: Restic,
+    mirror: Restic,
     chance: StdRng,
     /// What every snapshot restores to.
     known: BTreeMap<String, (PathBuf, Content)>,
@@ -60,6 +59,7 @@ impl Place {
             r#"version: 1
 copies:
   - {{name: local, repository: {repository}}}
+  - {{name: offsite, role: mirror, repository: {mirror}}}
 targets:
   - name: files
     tag: files
@@ -71,16 +71,20 @@ targets:
 jobs:
   - name: retention
     retention: {{copy: local, keep: {{last: 3}}, drop_max_ratio: 0.9}}
+  - name: mirror
+    mirror: {{from: local, to: offsite, delete: true}}
   - name: check
     check: {{copy: local, read_data_percent: 100}}
 "#,
             repository = path("repository").display(),
+            mirror = path("mirror").display(),
             source = path("source").display(),
         );
         std::fs::write(path("firedrill.yaml"), config).unwrap();
         let restic = Restic::need(path("repository").to_str().unwrap())?;
+        let mirror = Restic::need(path("mirror").to_str().unwrap())?;
         let chance = StdRng::seed_from_u64(seed);
-        Some(Self { folder, restic, chance, known: BTreeMap::new(), typical: BTreeMap::new() })
+        Some(Self { folder, restic, mirror, chance, known: BTreeMap::new(), typical: BTreeMap::new() })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -96,6 +100,14 @@ jobs:
 
     fn snapshots(&self) -> BTreeSet<String> {
         snapshot_files(&self.path("repository"))
+    }
+
+    /// The snapshots of the mirror, none before there is one.
+    fn mirrored(&self) -> BTreeSet<String> {
+        match self.path("mirror/snapshots").is_dir() {
+            true => snapshot_files(&self.path("mirror")),
+            false => BTreeSet::new(),
+        }
     }
 
     fn locks(&self) -> usize {
@@ -136,6 +148,9 @@ jobs:
         assert!(output.status.success(), "{job} after {after}: {}", told(&output));
         let new = self.learn(&before, &self.path("source"));
         assert_eq!(new, usize::from(job == "files"), "{job} after {after} made {new} snapshots");
+        if job == "mirror" {
+            assert_eq!(self.mirrored(), self.snapshots(), "{job} after {after}");
+        }
         assert_eq!(self.locks(), 0, "{job} after {after} left a lock");
         assert_eq!(
             self.work(),
@@ -159,6 +174,7 @@ jobs:
             "retention" => self.restic.would_forget(&[KEEP.to_owned()], "UTC").keep,
             _ => before.clone(),
         };
+        let must_mirrored: BTreeSet<_> = self.mirrored().intersection(&must).cloned().collect();
         let ended = self.state(job).runs.len();
         let moment = self.typical[job].mul_f64(self.chance.random_range(0.02..1.05));
         let mut run =
@@ -171,6 +187,7 @@ jobs:
         let told = format!("{job}, killed after {moment:?}");
         let after = self.snapshots();
         assert!(must.is_subset(&after), "{told}: a snapshot is gone that nobody meant to drop");
+        assert!(must_mirrored.is_subset(&self.mirrored()), "{told}: the mirror lost a snapshot");
         assert!(job == "files" || after.is_subset(&before), "{told}: there is a new snapshot");
         assert!(self.learn(&before, &self.path("source")) <= 1, "{told}: more than one snapshot");
         let dead = self.state(job).running.is_some();
@@ -181,10 +198,14 @@ jobs:
         tally.work_left += usize::from(!self.work().is_empty());
         self.is_told(job, dead, &told);
         self.restic_goes_on(job, tally, &told);
-        self.restores(&must, tally, &told);
+        self.restores(&self.restic.clone(), &must, tally, &told);
+        if job == "mirror" {
+            self.restores(&self.mirror.clone(), &must_mirrored, tally, &format!("{told}: mirror"));
+        }
         self.succeeds(job, &told);
         if tally.killed.is_multiple_of(8) {
             self.restic.check(true);
+            self.mirror.check(true);
         }
         let died = self.state(job).runs.iter().skip(ended).filter(|run| run.outcome == Outcome::Died).count();
         assert_eq!(died, usize::from(dead), "{told}: nobody reported that");
@@ -220,14 +241,15 @@ jobs:
         assert_eq!(self.learn(&before, &root), 1, "{told}");
     }
 
-    /// Two of the snapshots that must be there, in turn all of them, restore to what they were made of.
-    fn restores(&mut self, must: &BTreeSet<String>, tally: &mut Tally, told: &str) {
-        let must: Vec<_> = must.iter().collect();
-        let all = tally.killed.is_multiple_of(8);
-        for _ in 0..if all { must.len() } else { 2.min(must.len()) } {
-            let id = must[self.chance.random_range(0..must.len())];
+    /// Two of the snapshots that must be there, at times all of them, restore to what they were made of.
+    fn restores(&mut self, restic: &Restic, must: &BTreeSet<String>, tally: &mut Tally, told: &str) {
+        let mut some: Vec<_> = must.iter().collect();
+        while some.len() > 2 && !tally.killed.is_multiple_of(8) {
+            some.swap_remove(self.chance.random_range(0..some.len()));
+        }
+        for id in some {
             let (root, content) = &self.known[id];
-            let restored = self.restic.restored(id, root).unwrap_or_else(|why| panic!("{told}: {id}: {why}"));
+            let restored = restic.restored(id, root).unwrap_or_else(|why| panic!("{told}: {id}: {why}"));
             assert!(restored == *content, "{told}: {id} restores to something else");
             tally.restored += 1;
         }
@@ -255,10 +277,13 @@ fn kill_everything(seed: u64, moments: usize) {
     }
     place.succeeds("retention", "everything");
     place.succeeds("check", "everything");
-    place.restic.check(true);
-    for id in place.snapshots() {
-        let (root, content) = &place.known[&id];
-        assert!(place.restic.restored(&id, root).unwrap() == *content, "{id} restores to something else");
+    place.succeeds("mirror", "everything");
+    for restic in [&place.restic, &place.mirror] {
+        restic.check(true);
+        for id in place.snapshots() {
+            let (root, content) = &place.known[&id];
+            assert!(restic.restored(&id, root).unwrap() == *content, "{id} restores to something else");
+        }
     }
     eprintln!("{tally:?}");
     assert_eq!(tally.killed, moments, "too few were killed: proves little");
@@ -275,7 +300,7 @@ fn a_killed_run_harms_nothing_and_stands_in_no_way() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour"]
+#[ignore = "takes ten minutes or more"]
 fn two_hundred_killed_runs_harm_nothing() {
     kill_everything(2, 200);
 }

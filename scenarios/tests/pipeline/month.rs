@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use firedrill_backends::job::{BackupJob, CheckJob, Place, RetentionJob};
+use firedrill_backends::job::{BackupJob, CheckJob, Ends, MirrorJob, Place, RetentionJob};
 use firedrill_backends::repository::location::{Access, Environment, Location};
 use firedrill_backends::repository::password::PasswordSource;
 use firedrill_core::clock::{Clock as _, SimulatedClock};
-use firedrill_core::config::Config;
+use firedrill_core::config::{Config, Role};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{Facts, Job, JobOrder, JobReport, Outcome};
 use firedrill_core::pipeline::ledger::Ledger;
@@ -142,7 +142,20 @@ impl Real {
                 test.copies.iter().for_each(|copy| world.restore_latest(copy));
                 JobReport::succeeded(Facts::None)
             }
-            JobKind::Mirror(_) | JobKind::Statistics(_) => JobReport::succeeded(Facts::None),
+            JobKind::Mirror(config) => {
+                let ends = Ends::Repositories(world.place(&config.from), world.place(&config.to));
+                let from = world.there.lock().unwrap()[&config.from].clone();
+                let report = MirrorJob { config: config.clone(), ends }.run(order);
+                // Backups may go on meanwhile, and add to both.
+                let mirrored = snapshot_files(&world.repository(&config.to));
+                assert!(from.is_subset(&mirrored), "{} at {}", self.spec.name, order.started);
+                let mut there = world.there.lock().unwrap();
+                let known = there.entry(config.to.clone()).or_default();
+                assert!(known.is_subset(&mirrored), "{}: the mirror lost a snapshot", self.spec.name);
+                *known = mirrored;
+                report
+            }
+            JobKind::Statistics(_) => JobReport::succeeded(Facts::None),
         }
     }
 
@@ -181,7 +194,9 @@ impl World {
         let mut restics = BTreeMap::new();
         std::fs::create_dir(folder.path().join("repositories")).unwrap();
         for copy in &config.copies {
-            cheap_repository(Path::new(&copy.repository));
+            if copy.role == Role::Primary {
+                cheap_repository(Path::new(&copy.repository));
+            }
             restics.insert(copy.name.clone(), Restic::need(&copy.repository)?);
         }
         for target in &config.targets {
@@ -262,6 +277,8 @@ impl World {
 
     fn goes_to(&self, target: &str, copy: &str) -> bool {
         let target = self.config.targets.iter().find(|one| one.name == target).unwrap();
+        // What comes into the mirror is what goes into the only copy beside it.
+        let copy = if copy == "offsite" { "local" } else { copy };
         target.backup.as_ref().is_some_and(|backup| backup.to.as_deref() == Some(copy))
     }
 
@@ -542,7 +559,7 @@ fn assert_nobody_met(world: &World, took: &[Took]) -> usize {
 
 /// What is in the repositories is what should be, it is whole, and it restores.
 fn assert_repositories_are_good(world: &World) {
-    for copy in world.config.copies.iter().filter(|copy| copy.name != "offsite") {
+    for copy in &world.config.copies {
         let there = world.there.lock().unwrap()[&copy.name].clone();
         assert_eq!(snapshot_files(&world.repository(&copy.name)), there, "{}", copy.name);
         world.restics[&copy.name].check(true);

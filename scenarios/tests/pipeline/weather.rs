@@ -248,7 +248,7 @@ fn goes_down(s3: bool, down: Down) {
     let (report, _) = fixture.run(&fixture.backup(place), Duration::from_secs(1200));
     assert_eq!(report.outcome, Outcome::Succeeded);
     let all = proxy.requests();
-    let deadline = Duration::from_secs(10);
+    let deadline = Duration::from_secs(6);
     let moments = [
         From::Request(0),
         From::Request(all / 2),
