@@ -14,3 +14,5 @@ pub(crate) mod etcd;
 pub(crate) mod mariadb;
 pub(crate) mod postgres;
 pub(crate) mod session;
+#[cfg(test)]
+mod versions;

@@ -9,7 +9,8 @@ use firedrill_core::finding::Finding;
 use firedrill_core::subject::Subject;
 
 use super::facts::Header;
-use super::script::{Deed, Script, Stream, Watched};
+use super::log::plain;
+use super::script::{Deed, Hidden, Script, Stream, Watched};
 use super::server::{DATA, Refusal, Server, Trouble, furnish, quoted};
 use super::{check, kit, log};
 use crate::probe::engine::dumps::{Dump, is_own_trouble};
@@ -22,8 +23,18 @@ const LOADER: &str = "firedrill_loader";
 pub(super) const NOWHERE: &str = "firedrill_load";
 
 /// Settings for loading much in little time.
-const LOADING: [&str; 3] =
-    ["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=512M", "--innodb-stats-persistent=0"];
+const LOADING: [&str; 6] = [
+    "--innodb-buffer-pool-size=1G",
+    "--innodb-log-file-size=512M",
+    "--innodb-stats-persistent=0",
+    // The server counts how often each routine and each trigger runs, and nothing else.
+    "--loose-performance-schema=ON",
+    "--loose-performance-schema-instrument=%=OFF",
+    "--loose-performance-schema-instrument=statement/%=ON",
+];
+
+/// Bodies that are named in one note.
+const HIDDEN_TOLD: usize = 5;
 
 /// Refusals that tell of another server than the one that was dumped: engines, character sets, plugins, settings.
 const OTHER_SERVER: [u32; 6] = [1115, 1193, 1273, 1286, 1524, 1228];
@@ -79,6 +90,7 @@ pub(super) fn load<'c>(
     let done = feed(session, &server, dump, header, &mut script, is_foreign_system);
     session.spent(Phase::Load, start.elapsed());
     report_deeds(session, dump, &script);
+    report_hidden(session, dump, &script, ran(&server, &script).as_ref());
     if !done {
         return None;
     }
@@ -205,7 +217,7 @@ fn feed(
         return false;
     }
     if let Some(trouble) = refusal {
-        report_refusal(session, dump, header, script, trouble, is_foreign_system);
+        report_refusal(session, server, (dump, header), script, trouble, is_foreign_system);
         return false;
     }
     true
@@ -213,8 +225,8 @@ fn feed(
 
 fn report_refusal(
     session: &mut Session<'_>,
-    dump: &Dump,
-    header: &Header,
+    server: &Server<'_>,
+    (dump, header): (&Dump, &Header),
     script: &Script,
     trouble: Trouble,
     is_foreign_system: bool,
@@ -229,7 +241,8 @@ fn report_refusal(
             return session.examination.interrupt(why);
         }
     };
-    if is_contained(&refusal, script) {
+    let ran = ran(server, script).is_ok_and(|ran| ran.contains(&true));
+    if ran || is_contained(&refusal, script) {
         let why = format!(
             "{at}: not loaded beyond a statement that reaches out of its server: {}",
             refusal.message
@@ -271,6 +284,59 @@ fn is_contained(refusal: &Refusal, script: &Script) -> bool {
     let near = |deed: &Deed| refusal.line.is_some_and(|line| line.abs_diff(deed.line) <= 1);
     (refusal.code == 0 && refusal.message.contains("Unknown command"))
         || script.commands.iter().chain(&script.reaches).any(near)
+}
+
+/// Which bodies that reach out have run, as the server itself has counted. In the order of [`Script::hidden`].
+fn ran(server: &Server<'_>, script: &Script) -> Result<Vec<bool>, Trouble> {
+    if script.hidden.is_empty() {
+        return Ok(Vec::new());
+    }
+    let counted = server.ask("SELECT @@performance_schema;")?;
+    if counted.first().and_then(|row| row.first()).is_none_or(|on| on != "1") {
+        return Err(Trouble::Ours("it does not count what runs".to_owned()));
+    }
+    let rows = server.ask(
+        "SELECT OBJECT_TYPE, OBJECT_SCHEMA, OBJECT_NAME FROM performance_schema.events_statements_summary_by_program \
+         WHERE COUNT_STAR > 0 LIMIT 10000;",
+    )?;
+    let is = |row: &[String], hidden: &Hidden| {
+        let names = [&hidden.kind, &hidden.database, &hidden.name];
+        row.iter().zip(names).filter(|(seen, known)| seen.to_lowercase() == known.to_lowercase()).count() == 3
+    };
+    Ok(script.hidden.iter().map(|hidden| rows.iter().any(|row| is(row, hidden))).collect())
+}
+
+/// Tells of bodies that reach out: those that ran while the dump was loaded, and those that somebody may call.
+fn report_hidden(session: &mut Session<'_>, dump: &Dump, script: &Script, ran: Result<&Vec<bool>, &Trouble>) {
+    let at = &dump.location;
+    let name = |hidden: &Hidden| {
+        let name = plain(&format!("{}.{}", hidden.database, hidden.name), 120);
+        format!("the {} {name} ({})", hidden.kind.to_lowercase(), hidden.what)
+    };
+    let ran = ran.unwrap_or_else(|trouble| {
+        let why = trouble.describe();
+        session.examination.not_verified.push(format!("{at}: whether a body that reaches out ran: {why}"));
+        const { &Vec::new() }
+    });
+    let mut idle = Vec::new();
+    for (number, hidden) in script.hidden.iter().enumerate() {
+        if ran.get(number) == Some(&true) {
+            session.find(Finding::anomaly(
+                "mariadb.reaches_out",
+                format!("{at}, line {}", hidden.line),
+                "statements that stay within their server",
+                format!("{}, which ran while the dump was loaded; it was contained", name(hidden)),
+            ));
+        } else {
+            idle.push(name(hidden));
+        }
+    }
+    if !idle.is_empty() {
+        let more = idle.len().saturating_sub(HIDDEN_TOLD);
+        idle.truncate(HIDDEN_TOLD);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        session.note(format!("{at}: would reach out when called: {}{more}", idle.join(", ")));
+    }
 }
 
 fn report_deeds(session: &mut Session<'_>, dump: &Dump, script: &Script) {

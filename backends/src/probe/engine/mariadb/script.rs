@@ -16,6 +16,8 @@ const TOKENS_MAX: usize = 24;
 const TABLES_MAX: usize = 100_000;
 /// Kinds of attempts that are remembered.
 const DEEDS_MAX: usize = 20;
+/// Bodies that are remembered.
+const HIDDEN_MAX: usize = 1000;
 /// Engines whose tables are elsewhere.
 const REMOTE_ENGINES: [&str; 6] = ["FEDERATED", "FEDERATEDX", "CONNECT", "SPIDER", "S3", "SPHINX"];
 /// Statements that have a body, which does nothing by itself.
@@ -29,6 +31,17 @@ pub(super) struct Deed {
     pub(super) times: u64,
 }
 
+/// A body that reaches out when it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hidden {
+    /// `PROCEDURE`, `TRIGGER` and so on.
+    pub(super) kind: String,
+    pub(super) database: String,
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) line: u64,
+}
+
 /// What is known of a stream of SQL.
 #[derive(Debug, Default)]
 pub(super) struct Script {
@@ -36,6 +49,8 @@ pub(super) struct Script {
     pub(super) commands: Vec<Deed>,
     /// Statements that reach beyond the server.
     pub(super) reaches: Vec<Deed>,
+    /// Bodies that do nothing by themselves, and reach beyond the server when they are called.
+    pub(super) hidden: Vec<Hidden>,
     /// Rows inserted, by database and table, as far as that can be told exactly.
     pub(super) rows: BTreeMap<(String, String), u64>,
     /// Statements.
@@ -72,6 +87,8 @@ struct Statement {
     /// The word before.
     before: String,
     deeds: Vec<String>,
+    /// What its body would do, first of all.
+    within: Option<String>,
     host: bool,
 }
 
@@ -113,6 +130,9 @@ impl Statement {
         let upper = word.to_ascii_uppercase();
         let creates = self.word(0) == "CREATE";
         let early = self.parts.len() < TOKENS_MAX;
+        if self.body && self.within.is_none() {
+            self.within = deed_within(&self.before, &upper);
+        }
         self.body |= creates && early && BODIES.contains(&upper.as_str());
         let deed = match (self.before.as_str(), upper.as_str()) {
             (_, "SONAME") if creates && early => Some("CREATE FUNCTION .. SONAME".to_owned()),
@@ -149,6 +169,16 @@ impl Statement {
         if !self.values && self.parts.len() < TOKENS_MAX {
             self.parts.push(Part::Sign(sign));
         }
+    }
+
+    /// What it makes that has a body: the kind, and its name.
+    fn made(&self) -> Option<(String, (Option<String>, String))> {
+        let at = (0..self.parts.len()).find(|at| BODIES.contains(&self.word(*at).as_str()))?;
+        let mut name = at + 1;
+        while matches!(self.word(name).as_str(), "IF" | "NOT" | "EXISTS") {
+            name += 1;
+        }
+        Some((self.word(at), self.name(name)?))
     }
 
     /// What the statement does beyond its server.
@@ -250,6 +280,13 @@ impl Script {
         for deed in statement.deeds() {
             note(&mut self.reaches, deed, statement.line);
         }
+        if let Some(what) = &statement.within
+            && let Some((kind, name)) = statement.made()
+            && self.hidden.len() < HIDDEN_MAX
+        {
+            let (database, name) = self.key(name);
+            self.hidden.push(Hidden { kind, database, name, what: what.clone(), line: statement.line });
+        }
         match statement.word(0).as_str() {
             "USE" => {
                 if let Some((_, name)) = statement.name(1) {
@@ -315,6 +352,20 @@ impl Script {
     pub(super) fn rows_of(&self, database: &str, table: &str) -> Option<u64> {
         let rows = self.rows.get(&(database.to_owned(), table.to_owned())).copied()?;
         (rows != u64::MAX && !self.uncountable).then_some(rows)
+    }
+}
+
+/// What a body does beyond its server with this word, behind the word before.
+fn deed_within(before: &str, word: &str) -> Option<String> {
+    match (before, word) {
+        ("INTO", "OUTFILE" | "DUMPFILE") => Some(format!("SELECT .. INTO {word}")),
+        ("LOAD", "DATA" | "XML") | ("INSTALL", "SONAME" | "PLUGIN") => Some(format!("{before} {word}")),
+        ("ENGINE", engine) if REMOTE_ENGINES.contains(&engine) => {
+            Some(format!("a table with ENGINE={engine}"))
+        }
+        (_, "SONAME") => Some("CREATE FUNCTION .. SONAME".to_owned()),
+        (_, "LOAD_FILE" | "SYS_EXEC" | "SYS_EVAL" | "MASTER_HOST") => Some(word.to_owned()),
+        _ => None,
     }
 }
 
@@ -433,6 +484,25 @@ mod tests {
         ] {
             assert_eq!(reaches(text), [what], "{text}");
         }
+    }
+
+    #[test]
+    fn bodies_that_would_reach_out_are_remembered() {
+        let (script, _) = watched(
+            "DELIMITER ;;\nCREATE DEFINER=`a`@`%` PROCEDURE `p`()\nBEGIN IF 1 THEN SELECT 1 INTO OUTFILE '/x'; END IF; END ;;\n\
+             CREATE TRIGGER x.t BEFORE INSERT ON u FOR EACH ROW SET NEW.a = LOAD_FILE('/x') ;;\n\
+             CREATE FUNCTION IF NOT EXISTS f() RETURNS int RETURN (SELECT COUNT(*) FROM outfile) ;;\nDELIMITER ;\n",
+        );
+        let hidden: Vec<_> = script
+            .hidden
+            .iter()
+            .map(|h| (h.kind.as_str(), h.database.as_str(), h.name.as_str(), h.what.as_str()))
+            .collect();
+        assert_eq!(
+            hidden,
+            [("PROCEDURE", "shop", "p", "SELECT .. INTO OUTFILE"), ("TRIGGER", "x", "t", "LOAD_FILE")]
+        );
+        assert!(script.reaches.is_empty());
     }
 
     #[test]

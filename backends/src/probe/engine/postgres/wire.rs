@@ -15,6 +15,8 @@ use firedrill_core::error::Error;
 use firedrill_core::watch::Watch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use super::witness::{self, Shared};
+
 /// A longer message from the server is refused.
 pub(super) const MESSAGE_MAX: usize = 64 << 20;
 /// More rows than this of one answer are not kept.
@@ -102,6 +104,7 @@ impl Answer {
 }
 
 enum Message {
+    Notice(Box<ServerError>),
     Refused(Box<ServerError>),
     Row(Row),
     Tag(String),
@@ -118,6 +121,7 @@ pub(super) struct Client {
     inbox: BytesMut,
     watch: Watch,
     status: u8,
+    witness: Option<Shared>,
 }
 
 impl Client {
@@ -131,7 +135,7 @@ impl Client {
     ) -> Result<Self, Failure> {
         let (reading, writing) = tokio::io::split(wire);
         let inbox = BytesMut::new();
-        let mut client = Self { reading, writing, inbox, watch: watch.clone(), status: b'I' };
+        let mut client = Self { reading, writing, inbox, watch: watch.clone(), status: b'I', witness: None };
         let mut body = 196_608_u32.to_be_bytes().to_vec();
         let own = [("user", user), ("database", database), ("application_name", "firedrill")];
         for (name, value) in own.into_iter().chain(settings.iter().copied()) {
@@ -144,6 +148,11 @@ impl Client {
         let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
         client.send(&[&length, &body]).await?;
         client.finish().await.map(|_| client)
+    }
+
+    /// Tells `witness` from now on what the server reports of statements inside of functions.
+    pub(super) fn tell(&mut self, witness: &Shared) {
+        self.witness = Some(Shared::clone(witness));
     }
 
     /// Whether a transaction is open, or has failed.
@@ -226,7 +235,7 @@ impl Client {
                     }
                 }
                 Message::CopyIn => self.send(&[b"f\0\0\0\x05\0"]).await?,
-                Message::CopyOut | Message::Other => {}
+                Message::CopyOut | Message::Notice(_) | Message::Other => {}
             }
         }
     }
@@ -273,7 +282,20 @@ impl Client {
             if length < 4 || self.inbox.len() <= length {
                 return;
             }
-            self.inbox.advance(length + 1);
+            self.inbox.advance(5);
+            let body = self.inbox.split_to(length - 4);
+            self.noticed(&refusal(&body));
+        }
+    }
+
+    /// Passes on what the server reports of a statement inside of a function; see [`witness`].
+    fn noticed(&self, notice: &ServerError) {
+        if let Some(witness) = &self.witness
+            && notice.severity == "LOG"
+            && notice.message.ends_with(" STATISTICS")
+            && !notice.context.is_empty()
+        {
+            witness::with(witness, |witness| witness.hear(&notice.context));
         }
     }
 
@@ -314,7 +336,11 @@ impl Client {
                 if self.inbox.len() > length {
                     self.inbox.advance(5);
                     let body = self.inbox.split_to(length - 4);
-                    return decode(kind, &body);
+                    match decode(kind, &body)? {
+                        Message::Notice(notice) => self.noticed(&notice),
+                        message => return Ok(message),
+                    }
+                    continue;
                 }
             }
             self.more().await?;
@@ -325,6 +351,7 @@ impl Client {
 fn decode(kind: u8, body: &[u8]) -> Result<Message, Failure> {
     Ok(match kind {
         b'E' => Message::Refused(Box::new(refusal(body))),
+        b'N' => Message::Notice(Box::new(refusal(body))),
         b'D' => Message::Row(row(body)),
         b'C' => Message::Tag(String::from_utf8_lossy(until_zero(body)).into_owned()),
         b'G' | b'W' => Message::CopyIn,
