@@ -75,7 +75,7 @@ fn subject(files: &[(&str, &Path)], engine: &str, image: &str) -> (Fixture, Subj
         ..RuntimeConfig::default()
     });
     // Fixtures are made now, whatever the time of the fixture's snapshot.
-    subject.at = jiff::Timestamp::now();
+    subject.at = "2026-06-01T00:00:00Z".parse().unwrap();
     (fixture, subject)
 }
 

@@ -11,7 +11,7 @@ use firedrill_core::subject::Subject;
 use super::facts::Header;
 use super::log::plain;
 use super::script::{Deed, Hidden, Script, Stream, Watched};
-use super::server::{DATA, Refusal, Server, Trouble, furnish, quoted};
+use super::server::{DATA, Refusal, Row, Server, Trouble, furnish, quoted};
 use super::{check, kit, log};
 use crate::probe::engine::dumps::{Dump, is_own_trouble};
 use crate::probe::engine::session::Session;
@@ -90,7 +90,15 @@ pub(super) fn load<'c>(
     let done = feed(session, &server, dump, header, &mut script, is_foreign_system);
     session.spent(Phase::Load, start.elapsed());
     report_deeds(session, dump, &script);
-    report_hidden(session, dump, &script, ran(&server, &script).as_ref());
+    let programs = programs(&server);
+    if programs.as_ref().is_ok_and(|programs| !programs.is_empty()) {
+        script.rows_are_changed();
+        session.note(format!(
+            "{}: routines or triggers ran, so rows were not counted against it",
+            dump.location
+        ));
+    }
+    report_hidden(session, dump, &script, programs.as_ref());
     if !done {
         return None;
     }
@@ -241,7 +249,7 @@ fn report_refusal(
             return session.examination.interrupt(why);
         }
     };
-    let ran = ran(server, script).is_ok_and(|ran| ran.contains(&true));
+    let ran = programs(server).is_ok_and(|rows| script.hidden.iter().any(|hidden| has_run(&rows, hidden)));
     if ran || is_contained(&refusal, script) {
         let why = format!(
             "{at}: not loaded beyond a statement that reaches out of its server: {}",
@@ -286,41 +294,46 @@ fn is_contained(refusal: &Refusal, script: &Script) -> bool {
         || script.commands.iter().chain(&script.reaches).any(near)
 }
 
-/// Which bodies that reach out have run, as the server itself has counted. In the order of [`Script::hidden`].
-fn ran(server: &Server<'_>, script: &Script) -> Result<Vec<bool>, Trouble> {
-    if script.hidden.is_empty() {
-        return Ok(Vec::new());
-    }
+/// The routines and triggers that have run, as the server itself has counted: their kind, database and name.
+fn programs(server: &Server<'_>) -> Result<Vec<Row>, Trouble> {
     let counted = server.ask("SELECT @@performance_schema;")?;
     if counted.first().and_then(|row| row.first()).is_none_or(|on| on != "1") {
-        return Err(Trouble::Ours("it does not count what runs".to_owned()));
+        return Err(Trouble::Ours("the server does not count what runs".to_owned()));
     }
-    let rows = server.ask(
+    server.ask(
         "SELECT OBJECT_TYPE, OBJECT_SCHEMA, OBJECT_NAME FROM performance_schema.events_statements_summary_by_program \
-         WHERE COUNT_STAR > 0 LIMIT 10000;",
-    )?;
-    let is = |row: &[String], hidden: &Hidden| {
-        let names = [&hidden.kind, &hidden.database, &hidden.name];
-        row.iter().zip(names).filter(|(seen, known)| seen.to_lowercase() == known.to_lowercase()).count() == 3
-    };
-    Ok(script.hidden.iter().map(|hidden| rows.iter().any(|row| is(row, hidden))).collect())
+         WHERE COUNT_STAR > 0 AND OBJECT_SCHEMA NOT IN ('sys', 'mysql') LIMIT 10000;",
+    )
+}
+
+/// Whether a body is among those that have run.
+fn has_run(programs: &[Row], hidden: &Hidden) -> bool {
+    let names = [&hidden.kind, &hidden.database, &hidden.name].map(|name| name.to_lowercase());
+    programs.iter().any(|row| row.iter().map(|name| name.to_lowercase()).eq(names.iter().cloned()))
 }
 
 /// Tells of bodies that reach out: those that ran while the dump was loaded, and those that somebody may call.
-fn report_hidden(session: &mut Session<'_>, dump: &Dump, script: &Script, ran: Result<&Vec<bool>, &Trouble>) {
+fn report_hidden(
+    session: &mut Session<'_>,
+    dump: &Dump,
+    script: &Script,
+    programs: Result<&Vec<Row>, &Trouble>,
+) {
     let at = &dump.location;
     let name = |hidden: &Hidden| {
         let name = plain(&format!("{}.{}", hidden.database, hidden.name), 120);
         format!("the {} {name} ({})", hidden.kind.to_lowercase(), hidden.what)
     };
-    let ran = ran.unwrap_or_else(|trouble| {
+    if let Err(trouble) = programs
+        && !script.hidden.is_empty()
+    {
         let why = trouble.describe();
         session.examination.not_verified.push(format!("{at}: whether a body that reaches out ran: {why}"));
-        const { &Vec::new() }
-    });
+    }
+    let programs = programs.map(Vec::as_slice).unwrap_or_default();
     let mut idle = Vec::new();
-    for (number, hidden) in script.hidden.iter().enumerate() {
-        if ran.get(number) == Some(&true) {
+    for hidden in &script.hidden {
+        if has_run(programs, hidden) {
             session.find(Finding::anomaly(
                 "mariadb.reaches_out",
                 format!("{at}, line {}", hidden.line),

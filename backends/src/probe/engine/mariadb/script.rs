@@ -348,6 +348,11 @@ impl Script {
         }
     }
 
+    /// Something else than the script has changed rows, so that its own count says nothing.
+    pub(super) fn rows_are_changed(&mut self) {
+        self.uncountable = true;
+    }
+
     /// The rows that a table must have now, where the script tells.
     pub(super) fn rows_of(&self, database: &str, table: &str) -> Option<u64> {
         let rows = self.rows.get(&(database.to_owned(), table.to_owned())).copied()?;
