@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use firedrill_core::manifest::display_path;
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{CALL, Depth, Lexer, Token};
 
 /// Tokens of a statement that are remembered.
 const TOKENS_MAX: usize = 24;
@@ -120,7 +120,7 @@ impl Statement {
 
     fn word_seen(&mut self, word: &[u8]) {
         if self.values {
-            if word.eq_ignore_ascii_case(b"LOAD_FILE") {
+            if word.eq_ignore_ascii_case(CALL) && self.deeds.len() < DEEDS_MAX {
                 self.deeds.push("LOAD_FILE".to_owned());
             }
             self.inexact |= self.depth == 0 && !word.eq_ignore_ascii_case(b"VALUES");
@@ -161,7 +161,7 @@ impl Statement {
         match sign {
             b'(' => {
                 self.rows += u64::from(self.values && self.depth == 0);
-                self.depth += 1;
+                self.depth = self.depth.saturating_add(1);
             }
             b')' => self.depth = self.depth.saturating_sub(1),
             _ => {}
@@ -235,7 +235,7 @@ impl Script {
         &self.database
     }
 
-    fn see(&mut self, token: Token<'_>, line: u64) {
+    fn see(&mut self, token: Token<'_>, line: u64) -> Depth {
         if !self.statement.begun && !matches!(token, Token::Comment(_) | Token::Command(_) | Token::End) {
             self.statement.begun = true;
             self.statement.line = line;
@@ -257,7 +257,12 @@ impl Script {
                 let what = display_path(command);
                 note(&mut self.commands, what, line);
             }
+            Token::Rows { begun, depth } => {
+                self.statement.rows = self.statement.rows.saturating_add(begun);
+                self.statement.depth = depth;
+            }
         }
+        self.statement.values.then_some(self.statement.depth)
     }
 
     fn comment(&mut self, comment: &[u8]) {
@@ -443,6 +448,70 @@ mod tests {
         io::copy(&mut Watched::new(text.as_bytes(), &mut script, &mut stream), &mut io::sink()).unwrap();
         assert!(stream.trouble.is_none() && stream.ended);
         (script, stream.whole)
+    }
+
+    /// What is known of `text` when every token of it is looked at.
+    fn looked_at(text: &str) -> (Script, bool) {
+        let mut script = Script::begin("shop");
+        let mut lexer = Lexer::default();
+        let mut see = |token: Token<'_>, line: u64| {
+            script.see(token, line);
+            None
+        };
+        text.as_bytes().chunks(1).for_each(|piece| lexer.feed(piece, &mut see));
+        let whole = lexer.finish(&mut see);
+        (script, whole)
+    }
+
+    /// What is known of it when rows are skimmed, and how many tokens there were.
+    fn skimmed(text: &str, piece: usize) -> (Script, bool, u32) {
+        let (mut script, mut lexer, mut tokens) = (Script::begin("shop"), Lexer::default(), 0);
+        let mut see = |token: Token<'_>, line: u64| {
+            tokens += 1;
+            script.see(token, line)
+        };
+        text.as_bytes().chunks(piece).for_each(|piece| lexer.feed(piece, &mut see));
+        let whole = lexer.finish(&mut see);
+        (script, whole, tokens)
+    }
+
+    /// What rows may be made of, and what only looks like it.
+    #[rustfmt::skip]
+    const PIECES: [&str; 48] = [
+        "INSERT INTO t VALUES ", "INSERT INTO `t` (`a`) VALUES\n", "(1,'a',NULL),", "(", "(", ")", ")", ",", ",", "1",
+        "-1.5e3", "--x", "-- c\n", "-", "'a'", "'it''s'", "'\\''", "'\\\\'", "'a\nb'", "\"q\"", "\"'\"", "''", "''''",
+        "'''", "'", "\"", "\\", "NULL", "LOAD_FILE('x')", "load_file", "123456789", "_binary '\\0'", "0xAB", ";", ";\n",
+        "\n", "/*!40101 ", "*/", "/* c */", "#x\n", "`n`", "DELIMITER //\n", "//", "é", " ON DUPLICATE KEY UPDATE a=1",
+        "SELECT", "\\! id\n", "system x\n",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn rows_are_skimmed_as_they_are_looked_at(
+            chosen in proptest::collection::vec(0..PIECES.len(), 1..80),
+            piece in proptest::prop_oneof![1..40_usize, 41..2000_usize],
+        ) {
+            let text: String = chosen.iter().filter_map(|number| PIECES.get(*number).copied()).collect();
+            let text = format!("INSERT INTO t VALUES {text}");
+            let (mut looked, whole) = looked_at(&text);
+            let (mut skim, skim_whole, _) = skimmed(&text, piece);
+            // The word before means nothing among values.
+            for script in [&mut looked, &mut skim] {
+                script.statement.before.clear();
+            }
+            proptest::prop_assert_eq!(format!("{looked:?}"), format!("{skim:?}"), "{}", text);
+            proptest::prop_assert_eq!(whole, skim_whole, "{}", text);
+        }
+    }
+
+    #[test]
+    fn most_of_the_rows_is_skimmed() {
+        let rows: String =
+            (0..5000).map(|n| format!("({n},'it''s row {n}\\n',NULL,_binary '\0',0xab,-1.5),\n")).collect();
+        let text = format!("INSERT INTO `t` VALUES\n{rows}(1);\n");
+        let (script, whole, tokens) = skimmed(&text, 16 << 10);
+        assert!(whole && tokens < 800, "{tokens} tokens");
+        assert_eq!(script.rows_of("shop", "t"), Some(5001));
     }
 
     fn reaches(text: &str) -> Vec<String> {
