@@ -379,6 +379,8 @@ fn prepare(cell: &dyn Cell, increment: Option<&str>) -> Result<(), Failure> {
     let target = format!("--target-dir={DATA}");
     let memory = format!("--use-memory={MEMORY}");
     let mut arguments = vec!["--no-defaults", "--prepare", &target, &memory, "--tmpdir=/cell/tmp"];
+    // Nothing has to survive this machine's end.
+    arguments.push("--loose-innodb-flush-method=nosync");
     let folder = increment.map(|folder| format!("--incremental-dir={folder}"));
     arguments.extend(folder.as_deref());
     let ended = cell.run(&Program::new("mariadb-backup", arguments), Pipes::default())?;
