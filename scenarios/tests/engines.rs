@@ -7,6 +7,8 @@ mod attacks;
 mod binary;
 #[path = "engines/cuts.rs"]
 mod cuts;
+#[path = "engines/digests.rs"]
+mod digests;
 #[path = "engines/fixture.rs"]
 mod fixture;
 #[path = "engines/kill.rs"]

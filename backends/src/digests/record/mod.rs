@@ -17,10 +17,13 @@ use cap_std::fs::Dir;
 use firedrill_core::digests::{Digests, Sqlite, Tree, path_text};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::Secret;
+use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{etcd, files, sqlite};
+use crate::probe::engine::dumps::Source;
+use crate::probe::engine::etcd::unpack::Packed;
 
 pub use mariadb::MariadbSource;
 pub use postgres::PostgresSource;
@@ -153,12 +156,15 @@ fn sqlite_tables(
     sqlite::measure_all(&connection)
 }
 
-/// Digests of a snapshot of etcd, from the file itself.
+/// Digests of a snapshot of etcd, from the file itself, which may be packed. It is unpacked beside the output.
 pub fn of_etcd(path: &Path, output: &Output, now: Timestamp) -> Result<Digests> {
     let mut digests = Digests::new(now);
     let (real, shown) = output.named(path)?;
-    let file = File::open(&real).map_err(|error| unreadable(path).from_source(&error))?;
-    let etcd = etcd::measure(&file, &|| Ok(())).map_err(|trouble| match trouble {
+    let open = || Ok(Source::new(File::open(&real)?, Watch::unlimited()));
+    let to = output.folder.join(format!(".firedrill-digest-{}", std::process::id()));
+    let location = path.display().to_string();
+    let packed = Packed { location: &location, open: &open, to };
+    let etcd = etcd::measure_packed(&packed, &|| Ok(())).map_err(|trouble| match trouble {
         etcd::Trouble::Ours(error) => unreadable(path).from_source(&error),
         etcd::Trouble::Broken(seen) => {
             unreadable(path).because("it is no whole snapshot of etcd").because(seen)

@@ -162,6 +162,21 @@ pub(crate) struct Source {
     watch: Watch,
 }
 
+impl Source {
+    /// A file that is read as long as `watch` allows.
+    pub(crate) fn new(file: File, watch: Watch) -> Self {
+        Self { file, watch }
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+}
+
 impl Read for Source {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // An `Interrupted` error would be tried again for ever.
@@ -193,7 +208,25 @@ impl Read for Bounded {
     }
 }
 
-fn peel(source: Box<dyn Read + Send>, layers: &[Format]) -> io::Result<Box<dyn Read + Send>> {
+/// The layers of compression around what `open` opens, outermost first. Damage ends them where it stands.
+pub(crate) fn layers(open: &dyn Fn() -> io::Result<Source>) -> io::Result<Vec<Format>> {
+    let mut layers = Vec::new();
+    loop {
+        let mut head = Vec::new();
+        let inside = peel(Box::new(open()?), &layers)?;
+        match inside.take(structure::HEAD as u64).read_to_end(&mut head) {
+            Err(error) if is_own_trouble(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        match structure::compression(&head).filter(|_| layers.len() < LAYERS_MAX) {
+            Some(layer) => layers.push(layer),
+            None => return Ok(layers),
+        }
+    }
+}
+
+/// What `source` holds below `layers`.
+pub(crate) fn peel(source: Box<dyn Read + Send>, layers: &[Format]) -> io::Result<Box<dyn Read + Send>> {
     let mut reader = source;
     for layer in layers {
         let buffered = BufReader::with_capacity(256 << 10, reader);

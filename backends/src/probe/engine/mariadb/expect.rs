@@ -98,6 +98,11 @@ impl Wishes {
         Ok(())
     }
 
+    /// Takes note that a server has said which databases are in the backup at `path`.
+    pub(super) fn was_loaded(&mut self, path: &[u8]) {
+        self.recorded.was_loaded(path);
+    }
+
     /// Compares a database with what was recorded of it. The one that a dump does not name has a name of ours.
     pub(super) fn compare(&mut self, session: &mut Session<'_>, server: &Server<'_>, loaded: &Loaded<'_>) {
         let mut ask = |sql: &str| {

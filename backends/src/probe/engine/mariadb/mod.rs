@@ -327,6 +327,7 @@ fn verify(
     };
     expect::canaries(session, &asked)?;
     wishes.ask(session, &asked)?;
+    wishes.was_loaded(held.path);
     let unnamed = nameless.then_some(load::NOWHERE);
     for database in databases.iter().map(String::as_str).chain(unnamed) {
         let named = database != load::NOWHERE;

@@ -411,11 +411,8 @@ fn ask_all(
                 && (!unnamed || folder::is_only(database, &names))
         };
         let counted = ask(session, &asked, &meant, gathered)?;
-        if let Some(recorded) = &mut gathered.recorded {
-            let (dump, named) = (&candidate.dump.path, cluster || database != SCRATCH);
-            let held = compare::Loaded { dump, location: &location, database, named };
-            compare_recorded(session, &asked, &held, recorded)?;
-        }
+        let named = cluster || database != SCRATCH;
+        compare_recorded(session, &asked, (&candidate.dump.path, named), gathered)?;
         amcheck::check_dump(session, &asked, &counted);
         session.examination.checked += 1;
     }
@@ -423,19 +420,22 @@ fn ask_all(
     Ok(())
 }
 
-/// Compares a database with what was recorded of it at the time of the backup.
-fn compare_recorded(
+/// Compares a database with what was recorded of it at the time of the backup. It comes from a dump or folder, which
+/// has named it or not.
+pub(super) fn compare_recorded(
     session: &mut Session<'_>,
     asked: &Asked<'_>,
-    loaded: &compare::Loaded<'_>,
-    recorded: &mut Comparison,
+    (dump, named): (&[u8], bool),
+    gathered: &mut Gathered,
 ) -> Result<(), Failure> {
+    let Some(recorded) = &mut gathered.recorded else { return Ok(()) };
+    let loaded = compare::Loaded { dump, location: asked.location, database: asked.database, named };
     let mut client = block_on(asked.server.ask(asked.database, &session.subject.watch))?;
     let mut ask = |sql: &str| {
         let answer = block_on(client.ask(sql)).map_err(|failure| failure.to_string())?;
         Ok(answer.rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
     };
-    recorded.postgres(loaded, &mut ask, &mut session.examination);
+    recorded.postgres(&loaded, &mut ask, &mut session.examination);
     Ok(())
 }
 

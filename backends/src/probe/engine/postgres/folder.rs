@@ -18,7 +18,7 @@ use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
 use super::amcheck;
-use super::examine::{Asked, Gathered, ask};
+use super::examine::{Asked, Gathered, ask, compare_recorded};
 use super::roster::{Folder, join};
 use super::server::{SUPERUSER, Server, block_on, kit, last_words};
 use super::wire::{Failure, shown};
@@ -389,6 +389,7 @@ fn ask_all(
         let meant =
             |expectation: &DatabaseExpectation| is_meant(subject, folder, expectation, database, &databases);
         let counted = ask(session, &asked, &meant, gathered)?;
+        compare_recorded(session, &asked, (&folder.path, true), gathered)?;
         match amcheck::check(&asked, subject.watch.left()) {
             Ok(None) => {}
             Ok(Some(seen)) => {
