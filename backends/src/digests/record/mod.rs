@@ -62,22 +62,31 @@ impl Output {
         &self.file
     }
 
-    /// Removes digests of before: beside a new backup they would be wrong.
+    /// Removes digests of before: beside a new backup they would be wrong. What a killed run has left of its own goes,
+    /// too: it would be measured as one of the files, and be gone in the end.
     pub fn clear(&self) -> Result<()> {
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.fail("remove").from_source(&error))
+        for file in [&self.file, &self.unfinished()] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.fail("remove").from_source(&error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    /// Where digests are written before they are there.
+    fn unfinished(&self) -> PathBuf {
+        let mut new = self.file.clone().into_os_string();
+        new.push(".new");
+        PathBuf::from(new)
     }
 
     /// Writes digests, signed when there is a key. They are there as a whole or not at all.
     pub fn write(&self, digests: &Digests, key: Option<&Secret>) -> Result<()> {
         let text = digests.to_file(key).map_err(|why| self.fail("write").from_source(&why))?;
-        let mut new = self.file.clone().into_os_string();
-        new.push(".new");
-        let new = PathBuf::from(new);
+        let new = self.unfinished();
         let written = File::create(&new).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
