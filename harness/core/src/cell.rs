@@ -132,9 +132,9 @@ pub struct Software {
 /// What the programs of a cell may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellLimits {
-    /// Bytes of memory, all programs together where the runtime can count that, else each.
+    /// Bytes of memory: of all programs in one container together, and of each program where there are none.
     pub memory: Size,
-    /// Processes and threads.
+    /// Processes and threads: of one container, or of the user that the programs of a cell run as.
     pub processes: u32,
     /// Bytes that may be written to the cell's folder.
     pub disk: Size,

@@ -29,6 +29,8 @@ pub(super) enum Stop {
     Finding(Box<Finding>),
     /// Something keeps us from looking.
     Trouble(String),
+    /// What it is is on record already.
+    Told,
 }
 
 impl Stop {
@@ -78,13 +80,13 @@ pub(super) fn data(session: &mut Session<'_>, app: &AppConfig) -> Result<Vec<(Ve
     Err(Stop::finding(finding(last)))
 }
 
-/// Brings everything in, takes each step, and starts the application.
-pub(super) fn start(
+/// Brings everything in that is copied.
+pub(super) fn bring_all(
     subject: &Subject,
     cell: &dyn Cell,
     app: &AppConfig,
     data: &[(Vec<u8>, String)],
-) -> Result<Started, Stop> {
+) -> Result<(), Stop> {
     // Places inside other places come after them.
     let mut data: Vec<_> = data.iter().collect();
     data.sort_by(|a, b| a.1.cmp(&b.1));
@@ -97,7 +99,16 @@ pub(super) fn start(
         };
         cell.bring(&mut text.as_bytes(), &place)?;
     }
-    let mut servers = Vec::new();
+    Ok(())
+}
+
+/// Takes each step, and starts the application beside the `servers` that run already.
+pub(super) fn start(
+    subject: &Subject,
+    cell: &dyn Cell,
+    app: &AppConfig,
+    mut servers: Vec<(String, Box<dyn Service>)>,
+) -> Result<Started, Stop> {
     for step in &app.before {
         let program = program(step.command(), step.kit(), &step.environment)?;
         if step.run.is_some() {

@@ -55,6 +55,11 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
+    /// What the file that a person names holds. Where its beginning does not say what it is, it is `otherwise`.
+    pub(crate) fn named(subject: &Subject, entry: &Entry, otherwise: DumpKind) -> io::Result<Option<Self>> {
+        recognise(subject, entry, Some(otherwise))
+    }
+
     /// Its content without layers of compression. Asks `watch`, and ends with an error at [`DECODED_MAX`].
     ///
     /// An error of the returned reader is damage of the dump unless [`is_own_trouble`] says otherwise.
@@ -98,7 +103,7 @@ impl Dumps {
                 dumps.unreadable.push(error.chain());
                 break;
             }
-            match recognise(subject, entry) {
+            match recognise(subject, entry, None) {
                 Ok(Some(dump)) if kinds.contains(&dump.kind) && !bases.name(&dump.path).is_programs(&[]) => {
                     found.push(dump);
                 }
@@ -259,7 +264,8 @@ pub(crate) fn peel(source: Box<dyn Read + Send>, layers: &[Format]) -> io::Resul
 }
 
 /// What `entry` is. Damage of the beginning makes it nothing that can be loaded; the structure probes tell of it.
-fn recognise(subject: &Subject, entry: &Entry) -> io::Result<Option<Dump>> {
+/// Otherwise it is `otherwise`.
+fn recognise(subject: &Subject, entry: &Entry, otherwise: Option<DumpKind>) -> io::Result<Option<Dump>> {
     let Some(mut file) = structure::open(&subject.root, &entry.path)? else { return Ok(None) };
     let mut head = Vec::new();
     (&mut file).take(structure::HEAD as u64).read_to_end(&mut head)?;
@@ -270,14 +276,22 @@ fn recognise(subject: &Subject, entry: &Entry) -> io::Result<Option<Dump>> {
             break kind;
         }
         let Some(layer) = structure::compression(&head).filter(|_| layers.len() < LAYERS_MAX) else {
-            return Ok(None);
+            match otherwise {
+                Some(kind) => break kind,
+                None => return Ok(None),
+            }
         };
         layers.push(layer);
         let again = structure::open(&subject.root, &entry.path)?;
         let Some(again) = again else { return Ok(None) };
         head.clear();
         let source = Source { file: again, watch: subject.watch.clone() };
-        let Ok(inside) = peel(Box::new(source), &layers) else { return Ok(None) };
+        let Ok(inside) = peel(Box::new(source), &layers) else {
+            match otherwise {
+                Some(kind) => break kind,
+                None => return Ok(None),
+            }
+        };
         match inside.take(structure::HEAD as u64).read_to_end(&mut head) {
             Err(error) if is_own_trouble(&error) => return Err(error),
             // Cut or damaged, and perhaps still recognisable.

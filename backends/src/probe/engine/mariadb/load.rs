@@ -3,7 +3,7 @@
 use std::io::{self, Read};
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Kit, Pipes, Program};
+use firedrill_core::cell::{Cell, Kit, Pipes};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::Finding;
 use firedrill_core::subject::Subject;
@@ -11,7 +11,7 @@ use firedrill_core::subject::Subject;
 use super::facts::Header;
 use super::log::plain;
 use super::script::{Deed, Hidden, Script, Stream, Watched};
-use super::server::{DATA, Refusal, Row, Server, Trouble, furnish, quoted};
+use super::server::{DATA, Listening, Refusal, Row, Server, TEMPORARY, Trouble, furnish, program, quoted};
 use super::{check, kit, log};
 use crate::probe::engine::dumps::{Dump, is_own_trouble};
 use crate::probe::engine::session::Session;
@@ -70,7 +70,7 @@ pub(super) fn load<'c>(
     header: &Header,
 ) -> Option<Loaded<'c>> {
     let start = Instant::now();
-    let server = empty_server(session, cell, header);
+    let server = empty_server(session, cell, header, &Listening::default());
     session.spent(Phase::Start, start.elapsed());
     let server = match server {
         Ok(server) => server,
@@ -82,28 +82,9 @@ pub(super) fn load<'c>(
             return None;
         }
     };
-    let mut script = Script::begin(header.database.as_deref().unwrap_or(NOWHERE));
-    let start = Instant::now();
-    // A dump of everything brings the tables of the server itself along, which only its own series has.
-    let software = cell.facts().of(super::NAME).and_then(|software| software.version);
-    let is_foreign_system = header.version.is_none() || software != header.version;
-    let done = feed(session, &server, dump, header, &mut script, is_foreign_system);
-    session.spent(Phase::Load, start.elapsed());
-    report_deeds(session, dump, &script);
-    let programs = programs(&server);
-    if programs.as_ref().is_ok_and(|programs| !programs.is_empty()) {
-        script.rows_are_changed();
-        session.note(format!(
-            "{}: routines or triggers ran, so rows were not counted against it",
-            dump.location
-        ));
-    }
-    report_hidden(session, dump, &script, programs.as_ref());
-    if !done {
-        return None;
-    }
-    match reachable(session, cell, server) {
-        Ok(server) => Some(Loaded { server, script }),
+    let script = fill(session, &server, dump, header)?;
+    match reachable(session, cell, server, &Listening::default()) {
+        Ok((server, _)) => Some(Loaded { server, script }),
         Err(trouble) => {
             let words = trouble.describe();
             session.examination.interrupt(format!("{}: it was loaded, and then: {words}", dump.location));
@@ -112,15 +93,44 @@ pub(super) fn load<'c>(
     }
 }
 
-/// A dump of everything replaces the accounts too: then the server starts once more, and asks nobody who he is.
-fn reachable<'c>(
+/// Feeds `dump` to a server. `None`: not all of it is there, which is on record.
+pub(super) fn fill(
+    session: &mut Session<'_>,
+    server: &Server<'_>,
+    dump: &Dump,
+    header: &Header,
+) -> Option<Script> {
+    let mut script = Script::begin(header.database.as_deref().unwrap_or(NOWHERE));
+    let start = Instant::now();
+    // A dump of everything brings the tables of the server itself along, which only its own series has.
+    let software = server.cell().facts().of(super::NAME).and_then(|software| software.version);
+    let is_foreign_system = header.version.is_none() || software != header.version;
+    let done = feed(session, server, dump, header, &mut script, is_foreign_system);
+    session.spent(Phase::Load, start.elapsed());
+    report_deeds(session, dump, &script);
+    let programs = programs(server);
+    if programs.as_ref().is_ok_and(|programs| !programs.is_empty()) {
+        script.rows_are_changed();
+        session.note(format!(
+            "{}: routines or triggers ran, so rows were not counted against it",
+            dump.location
+        ));
+    }
+    report_hidden(session, dump, &script, programs.as_ref());
+    done.then_some(script)
+}
+
+/// A dump of everything replaces the accounts too: then the server starts once more, and asks nobody who he is, which
+/// is the second part of the answer.
+pub(super) fn reachable<'c>(
     session: &mut Session<'_>,
     cell: &'c dyn Cell,
     server: Server<'c>,
-) -> Result<Server<'c>, Trouble> {
+    listening: &Listening,
+) -> Result<(Server<'c>, bool), Trouble> {
     const ACCESS_DENIED: [u32; 4] = [1044, 1045, 1142, 1698];
     match server.ask("SELECT COUNT(*) FROM mysql.global_priv;") {
-        Ok(_) => return Ok(server),
+        Ok(_) => return Ok((server, false)),
         Err(Trouble::Refused(refusal)) if ACCESS_DENIED.contains(&refusal.code) => {}
         Err(trouble) => return Err(trouble),
     }
@@ -128,19 +138,22 @@ fn reachable<'c>(
     server.stop()?;
     let mut settings = LOADING.map(str::to_owned).to_vec();
     settings.push("--skip-grant-tables".to_owned());
-    let server = Server::start(cell, &settings, LOADER, &session.subject.watch);
+    let server = Server::start(cell, &settings, LOADER, listening, &session.subject.watch);
     session.spent(Phase::Start, start.elapsed());
-    server
+    Ok((server?, true))
 }
 
-fn empty_server<'c>(
+/// Starts a server with nothing in it but the database that `header` begins in.
+pub(super) fn empty_server<'c>(
     session: &Session<'_>,
     cell: &'c dyn Cell,
     header: &Header,
+    listening: &Listening,
 ) -> Result<Server<'c>, Trouble> {
     furnish(cell)?;
     let data = format!("--datadir={DATA}");
-    let install = Program::new(
+    let temporary = format!("--tmpdir={TEMPORARY}");
+    let install = program(
         "mariadb-install-db",
         [
             "--no-defaults",
@@ -148,7 +161,7 @@ fn empty_server<'c>(
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
-            "--tmpdir=/cell/tmp",
+            &temporary,
             "--loose-debug-no-sync",
             "--innodb-flush-method=nosync",
             "--innodb-doublewrite=0",
@@ -161,7 +174,7 @@ fn empty_server<'c>(
         return Err(Trouble::Ours(format!("mariadb-install-db: {words}")));
     }
     let settings = LOADING.map(str::to_owned);
-    let mut server = Server::start(cell, &settings, "root", &session.subject.watch)?;
+    let mut server = Server::start(cell, &settings, "root", listening, &session.subject.watch)?;
     let database = quoted(header.database.as_deref().unwrap_or(NOWHERE));
     server.ask(&format!(
         "CREATE USER {LOADER}@localhost; GRANT ALL ON *.* TO {LOADER}@localhost WITH GRANT OPTION; \

@@ -23,6 +23,7 @@
 //! | `load` | an empty server, and a dump fed to it |
 //! | `physical` | streams and folders, prepared and started |
 //! | `server`, `log` | a server in a cell, its client, and what they say |
+//! | `served`, `xml` | a server for somebody else: an application, an invariant |
 //! | `check` | every table, read from end to end |
 //! | `expect`, `memory` | what a person expects, and what was there before |
 
@@ -35,9 +36,11 @@ mod log;
 mod memory;
 mod physical;
 mod script;
+pub(super) mod served;
 mod server;
 #[cfg(test)]
 mod tests;
+mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -208,7 +211,9 @@ fn files(session: &mut Session<'_>, chain: &Chain, wishes: &mut Wishes) -> bool 
         return false;
     }
     let Some(cell) = session.open(&[software]) else { return false };
-    let Some(server) = physical::start(session, cell.as_ref(), chain) else { return false };
+    let Some(server) = physical::start(session, cell.as_ref(), chain, &server::Listening::default()) else {
+        return false;
+    };
     physical::recovery_point(session, chain.last());
     let streamed = matches!(source, Source::Stream(_));
     let path = source.path();

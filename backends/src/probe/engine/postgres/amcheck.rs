@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use firedrill_core::cell::{Pipes, Program};
+use firedrill_core::cell::Pipes;
 use firedrill_core::finding::Finding;
 
 use super::examine::Asked;
@@ -57,7 +57,7 @@ pub(super) fn check(asked: &Asked<'_>, limit: Option<Duration>) -> Result<Option
     if asked.server.major() >= 17 {
         options.push_str(" -c event_triggers=off");
     }
-    let mut program = Program::new("pg_amcheck", arguments).env("PGOPTIONS", options);
+    let mut program = super::server::program("pg_amcheck", arguments).env("PGOPTIONS", options);
     program.limit = limit;
     let ended = asked.server.cell().run(&program, Pipes::default()).map_err(|error| error.chain())?;
     match ended.code {

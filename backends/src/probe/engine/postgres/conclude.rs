@@ -2,7 +2,7 @@
 
 use firedrill_core::finding::Finding;
 
-use super::examine::Gathered;
+use super::fill::Gathered;
 use super::past;
 use super::roster::Roster;
 use super::wire::shown;
@@ -13,25 +13,8 @@ const ROLES_TOLD: usize = 20;
 
 /// Tells what is missing in the snapshot as a whole.
 pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gathered) {
+    lost_roles(session, &gathered);
     let subject = session.subject;
-    let missing: Vec<_> = gathered
-        .missing
-        .iter()
-        // Every cluster has a superuser, and the usual name of it says nothing about the backup.
-        .filter(|(role, _)| !gathered.roles.contains(*role) && role.as_str() != "postgres")
-        .collect();
-    for (role, locations) in missing.iter().take(ROLES_TOLD) {
-        let places: Vec<_> = locations.iter().map(String::as_str).take(3).collect();
-        session.find(Finding::gap(
-            "postgres.role",
-            places.join(", "),
-            format!("the role {}, which owns or may use something in it", shown(role, 80)),
-            "no dump in this snapshot makes it: back roles up with `pg_dumpall --roles-only`",
-        ));
-    }
-    if missing.len() > ROLES_TOLD {
-        session.examination.findings_omitted += (missing.len() - ROLES_TOLD) as u64;
-    }
     for (number, expectation) in subject.drill.expectations.postgres.iter().enumerate() {
         let of = [expectation.file.as_deref(), expectation.database.as_deref()];
         let of = of.into_iter().flatten().collect::<Vec<_>>().join(": ");
@@ -57,5 +40,27 @@ pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gat
     past::compare(subject, &gathered.rows, &mut session.examination);
     if let Some(recorded) = gathered.recorded {
         recorded.close(&mut session.examination);
+    }
+}
+
+/// Tells of roles that the dumps need and none of them brings along.
+pub(super) fn lost_roles(session: &mut Session<'_>, gathered: &Gathered) {
+    let missing: Vec<_> = gathered
+        .missing
+        .iter()
+        // Every cluster has a superuser, and the usual name of it says nothing about the backup.
+        .filter(|(role, _)| !gathered.roles.contains(*role) && role.as_str() != "postgres")
+        .collect();
+    for (role, locations) in missing.iter().take(ROLES_TOLD) {
+        let places: Vec<_> = locations.iter().map(String::as_str).take(3).collect();
+        session.find(Finding::gap(
+            "postgres.role",
+            places.join(", "),
+            format!("the role {}, which owns or may use something in it", shown(role, 80)),
+            "no dump in this snapshot makes it: back roles up with `pg_dumpall --roles-only`",
+        ));
+    }
+    if missing.len() > ROLES_TOLD {
+        session.examination.findings_omitted += (missing.len() - ROLES_TOLD) as u64;
     }
 }

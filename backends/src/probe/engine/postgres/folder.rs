@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Pipes, Program, inside};
+use firedrill_core::cell::{Cell, Pipes, inside};
 use firedrill_core::config::settings::DatabaseExpectation;
 use firedrill_core::error::Error;
 use firedrill_core::event::Phase;
@@ -18,9 +18,10 @@ use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
 use super::amcheck;
-use super::examine::{Asked, Gathered, ask, compare_recorded};
+use super::examine::{Asked, ask, compare_recorded};
+use super::fill::Gathered;
 use super::roster::{Folder, join};
-use super::server::{SUPERUSER, Server, block_on, kit, last_words};
+use super::server::{Listening, SUPERUSER, Server, block_on, kit, last_words, program};
 use super::wire::{Failure, shown};
 use crate::probe::engine::session::Session;
 use crate::probe::names::last;
@@ -39,18 +40,21 @@ const LEFT_BEHIND: [&[u8]; 10] = [
     b"conf.d",
 ];
 
+/// Who may connect: whoever is in the cell.
+const ACCESS: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost all all ::1/128 trust\n";
+
 /// The data inside the cell.
 fn data() -> String {
-    inside("pgdata")
+    inside(".firedrill/pgdata")
 }
 
 /// Settings of a server on a copy, beyond those of all. What is in the copy may need the wide limits: replication
 /// slots, prepared transactions, a log of any level.
 fn settings() -> Vec<(&'static str, String)> {
     vec![
-        ("config_file", inside("own/postgresql.conf")),
-        ("hba_file", inside("own/pg_hba.conf")),
-        ("ident_file", inside("own/pg_ident.conf")),
+        ("config_file", inside(".firedrill/own/postgresql.conf")),
+        ("hba_file", inside(".firedrill/own/pg_hba.conf")),
+        ("ident_file", inside(".firedrill/own/pg_ident.conf")),
         ("wal_level", "logical".to_owned()),
         ("max_wal_senders", "0".to_owned()),
         ("max_replication_slots", "200".to_owned()),
@@ -97,25 +101,7 @@ fn start(
     folder: &Folder,
     gathered: &mut Gathered,
 ) -> Result<bool, Error> {
-    let subject = session.subject;
-    // Copying it is making a scratch copy: a person would start it where it was restored to.
-    if !bring(session, cell, folder)? {
-        return Ok(false);
-    }
-    let Some(control) = control(session, cell, folder)? else { return Ok(false) };
-    tell_state(session, folder, &control);
-    let start = Instant::now();
-    let recovered = recover(session, cell, folder)?;
-    session.spent(Phase::Start, start.elapsed());
-    if !recovered {
-        return Ok(false);
-    }
-    checksums(session, cell, folder, &control)?;
-    let settings = settings();
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let start = Instant::now();
-    let server = Server::start(cell, &data(), &settings, &subject.watch)?;
-    session.spent(Phase::Start, start.elapsed());
+    let Some(server) = boot(session, cell, folder, &Listening::default())? else { return Ok(false) };
     if let Err(failure) = ask_all(session, &server, folder, gathered) {
         let died = format!("{failure} (the server's log: {})", last_words(&server.log()));
         session.examination.interrupt(format!("{}: cannot ask what is in it: {died}", folder.location));
@@ -126,14 +112,40 @@ fn start(
     Ok(true)
 }
 
+/// Recovers a copy of the folder, and starts a server on it. `None`: it cannot be started, which is on record.
+pub(super) fn boot<'c>(
+    session: &mut Session<'_>,
+    cell: &'c dyn Cell,
+    folder: &Folder,
+    listening: &Listening,
+) -> Result<Option<Server<'c>>, Error> {
+    // Copying it is making a scratch copy: a person would start it where it was restored to.
+    if !bring(session, cell, folder)? {
+        return Ok(None);
+    }
+    let Some(control) = control(session, cell, folder)? else { return Ok(None) };
+    tell_state(session, folder, &control);
+    let start = Instant::now();
+    let recovered = recover(session, cell, folder)?;
+    session.spent(Phase::Start, start.elapsed());
+    if !recovered {
+        return Ok(None);
+    }
+    checksums(session, cell, folder, &control)?;
+    let settings = settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let start = Instant::now();
+    let server = Server::start(cell, &data(), &settings, listening, &session.subject.watch)?;
+    session.spent(Phase::Start, start.elapsed());
+    Ok(Some(server))
+}
+
 /// Copies the folder into the cell. `false`: a part of it is elsewhere and not in the snapshot, which is on record.
 fn bring(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Result<bool, Error> {
     let subject = session.subject;
     let children = children(subject, &folder.path);
-    for (name, text) in
-        [("own/postgresql.conf", ""), ("own/pg_hba.conf", "local all all trust\n"), ("own/pg_ident.conf", "")]
-    {
-        cell.bring(&mut text.as_bytes(), &inside(name))?;
+    for (name, text) in [("postgresql.conf", ""), ("pg_hba.conf", ACCESS), ("pg_ident.conf", "")] {
+        cell.bring(&mut text.as_bytes(), &inside(&format!(".firedrill/own/{name}")))?;
     }
     for entry in children.iter().filter(|entry| !LEFT_BEHIND.contains(&entry.name())) {
         let name = String::from_utf8_lossy(entry.name()).into_owned();
@@ -220,7 +232,7 @@ fn on_disk(subject: &Subject, path: &[u8]) -> PathBuf {
 type Control = BTreeMap<String, String>;
 
 fn control(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Result<Option<Control>, Error> {
-    let ended = cell.run(&Program::new("pg_controldata", ["-D", &data()]), Pipes::default())?;
+    let ended = cell.run(&program("pg_controldata", ["-D", &data()]), Pipes::default())?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
     let warned = format!("{said}\n{}", ended.stderr);
     if !ended.succeeded() || warned.contains("WARNING") {
@@ -289,8 +301,7 @@ fn recover(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Resul
         arguments.push(database.to_owned());
         let sql = format!("CREATE ROLE {SUPERUSER} SUPERUSER LOGIN;\n");
         let stdin: Box<dyn std::io::Read + Send> = Box::new(std::io::Cursor::new(sql.into_bytes()));
-        let ended =
-            cell.run(&Program::new("postgres", arguments), Pipes { stdin: Some(stdin), stdout: None })?;
+        let ended = cell.run(&program("postgres", arguments), Pipes { stdin: Some(stdin), stdout: None })?;
         said = ended.stderr.clone();
         if ended.succeeded() {
             let recovery =
@@ -345,7 +356,7 @@ fn checksums(
         return Ok(());
     }
     let start = Instant::now();
-    let ended = cell.run(&Program::new("pg_checksums", ["--check", "-D", &data()]), Pipes::default())?;
+    let ended = cell.run(&program("pg_checksums", ["--check", "-D", &data()]), Pipes::default())?;
     session.spent(Phase::Verify, start.elapsed());
     if !ended.succeeded() {
         let said =

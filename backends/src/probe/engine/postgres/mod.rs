@@ -24,7 +24,8 @@
 //! | `server`, `wire`, `questions` | an engine in a cell, its protocol for loading, and a client for questions |
 //! | `split`, `shape`, `statement` | where statements end, and what they are |
 //! | `witness` | what functions do while a dump is loaded, as the server tells it |
-//! | `load`, `crew`, `forgive`, `supply` | dumps on their way in, side by side, and what an empty engine lacks |
+//! | `fill`, `load`, `crew`, `forgive`, `supply` | dumps on their way in, side by side, and what an empty engine lacks |
+//! | `served` | a server for somebody else: an application, an invariant |
 //! | `archive`, `folder` | pg_restore, and data folders |
 //! | `verify`, `amcheck`, `expect` | questions: about every database, and by a person |
 //! | `conclude`, `past` | what is missing in all, and what changed since the last drill |
@@ -35,12 +36,14 @@ mod conclude;
 mod crew;
 mod examine;
 mod expect;
+mod fill;
 mod folder;
 mod forgive;
 mod load;
 mod past;
 mod questions;
 mod roster;
+pub(super) mod served;
 mod server;
 mod shape;
 mod split;

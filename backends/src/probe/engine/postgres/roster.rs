@@ -102,7 +102,7 @@ pub(super) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 impl Candidate {
-    fn of(subject: &Subject, dump: Dump) -> Self {
+    pub(super) fn of(subject: &Subject, dump: Dump) -> Self {
         let mut head = Vec::new();
         // Cut or damaged: loading it will tell. What was read until then is there all the same.
         let _read = dump.read(subject).and_then(|reader| reader.take(HEAD_MAX).read_to_end(&mut head));

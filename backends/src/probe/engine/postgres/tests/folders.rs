@@ -18,7 +18,7 @@ fn source() -> (Source, PathBuf) {
     source.sql("postgres", "CREATE DATABASE shop");
     source.sql("shop", ROWS);
     source.sql("shop", "CHECKPOINT");
-    let data = source.outside("data/PG_VERSION").parent().unwrap().to_owned();
+    let data = source.outside(".firedrill/postgres/PG_VERSION").parent().unwrap().to_owned();
     (source, data)
 }
 
@@ -57,9 +57,12 @@ fn stop(source: Source) {
     let stdin = Cursor::new(b"ALTER ROLE firedrill_engine RENAME TO owner;\n".to_vec());
     let pipes = Pipes { stdin: Some(Box::new(stdin)), stdout: None };
     assert!(
-        cell.run(&Program::new("postgres", ["--single", "-D", "/cell/data", "postgres"]), pipes)
-            .unwrap()
-            .succeeded()
+        cell.run(
+            &Program::new("postgres", ["--single", "-D", "/cell/.firedrill/postgres", "postgres"]),
+            pipes
+        )
+        .unwrap()
+        .succeeded()
     );
 }
 
@@ -144,7 +147,8 @@ fn checksums_show_a_flipped_bit() {
     stop(source);
     {
         let _entered = RUNTIME.enter();
-        let enable = Program::new("pg_checksums", ["--enable", "--no-sync", "-D", "/cell/data"]);
+        let enable =
+            Program::new("pg_checksums", ["--enable", "--no-sync", "-D", "/cell/.firedrill/postgres"]);
         assert!(cell.run(&enable, Pipes::default()).unwrap().succeeded());
     }
     let (_fixture, _, whole) = examine_copy(&data, |_| ());

@@ -8,7 +8,7 @@ use firedrill_core::cell::{Cell, CellRequest, Kit, Pipes, Program};
 use firedrill_core::config::runtime::RuntimeConfig;
 use firedrill_core::watch::Watch;
 
-use crate::probe::engine::postgres::server::{Server, block_on, initialise};
+use crate::probe::engine::postgres::server::{Listening, Server, block_on, initialise};
 use crate::probe::engine::postgres::wire::Client;
 
 /// Everything asynchronous runs here.
@@ -60,7 +60,8 @@ impl Source {
         };
         let cell: &'static dyn Cell = Box::leak(runtime.open(&request).unwrap());
         let data = initialise(cell).unwrap();
-        let server = Server::start(cell, &data, settings, &Watch::unlimited()).unwrap();
+        let server =
+            Server::start(cell, &data, settings, &Listening::default(), &Watch::unlimited()).unwrap();
         Self { server, cell, folder }
     }
 
