@@ -18,7 +18,9 @@ fn source(runtime: &dyn Runtime) -> String {
         "{}psql -q -U postgres -c 'CREATE EXTENSION IF NOT EXISTS hstore' miniflux\n\
          export DATABASE_URL='host=/cell user=miniflux dbname=miniflux sslmode=disable'\n\
          miniflux -migrate\n\
-         ADMIN_USERNAME=gardener ADMIN_PASSWORD=drill-drill miniflux -create-admin\n\
+         export CREATE_ADMIN=1 ADMIN_USERNAME=gardener ADMIN_PASSWORD=drill-drill LISTEN_ADDR=127.0.0.1:8080\n\
+         miniflux &\n\
+         for n in {{1..100}}; do if curl -sf http://127.0.0.1:8080/healthcheck; then break; fi; sleep 0.1; done\n\
          psql -q -U miniflux -c \"INSERT INTO categories (user_id, title) SELECT id, 'Beehives' FROM users\" miniflux\n\
          pg_dump -U postgres miniflux >&3\n",
         start_postgres("miniflux")

@@ -12,6 +12,8 @@
 //! - Rows without a digest: that the file is there says nothing about its content.
 
 mod dumped;
+#[cfg(test)]
+mod engines;
 mod invariant;
 #[cfg(test)]
 mod tests;
