@@ -19,6 +19,8 @@ mod need;
 mod off;
 #[path = "engines/place.rs"]
 mod place;
+#[path = "engines/served.rs"]
+mod served;
 #[path = "engines/servers.rs"]
 mod servers;
 #[path = "support/shared.rs"]
