@@ -53,7 +53,7 @@ fn config() -> String {
     };
     let paper = |numbers: &str| {
         format!(
-            "{{postgres: pg-plain/shop.sql.gz, sql: \"SELECT name || '.txt', md5('the paper of ' || name) \
+            "{{postgres: shop/shop.sql.gz, sql: \"SELECT name || '.txt', md5('the paper of ' || name) \
              FROM customers WHERE id IN ({numbers})\"}}"
         )
     };
@@ -68,10 +68,9 @@ fn config() -> String {
         app("shop", "pg-plain"),
         app("shop-few", "pg-few"),
         app("shop-cut", "bad-pg-cut"),
-        "  - {name: papers, tag: papers}\n  - {name: pg-plain, tag: pg-plain, host: pg-plain}\n".to_owned(),
-        "  - {name: maria-dump, tag: maria-dump}\ngroups:\n".to_owned(),
-        group("papers-whole", "pg-plain", &paper("7")),
-        group("papers-lost", "pg-plain", &paper("7, 8")),
+        "  - {name: papers, tag: papers}\n  - {name: maria-dump, tag: maria-dump}\ngroups:\n".to_owned(),
+        group("papers-whole", "shop", &paper("7")),
+        group("papers-lost", "shop", &paper("7, 8")),
         group("orders-whole", "maria-dump", &order("7")),
         group("orders-lost", "maria-dump", &order("7, 8")),
     ]
@@ -121,12 +120,14 @@ fn expect(
     runtime: &str,
     (name, verdict, code): &(&str, Verdict, Option<&str>),
 ) -> Result<BTreeSet<String>> {
-    let drill = answer.drill(name)?;
+    let is_app = name.starts_with("shop");
+    let label = if is_app { (*name).to_owned() } else { format!("group:{name}") };
+    let drill = answer.drill(&label)?;
     ensure!(drill.verdict == *verdict, "{}", told(drill));
     let codes: BTreeSet<String> = drill.findings.iter().map(|finding| finding.code.clone()).collect();
     ensure!(code.is_none_or(|code| codes.contains(code)), "{}", told(drill));
-    let probe = if name.starts_with("shop") { "app" } else { "group" };
-    let examination = answer.examination(name, probe)?;
+    let probe = if is_app { "app" } else { "group" };
+    let examination = answer.examination(&label, probe)?;
     let engine = examination.engine.as_ref().context("nothing was started")?;
     ensure!(engine.cells.iter().all(|cell| cell.runtime == runtime), "another runtime was used");
     Ok(codes)
