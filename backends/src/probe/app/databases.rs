@@ -10,6 +10,9 @@ use super::start::Stop;
 use crate::probe::engine::served::{Account, Backup, Place, Unfound, Wanted, serve};
 use crate::probe::engine::session::Session;
 
+/// A server that an application needs, with its name.
+pub(super) type Server = (String, Box<dyn Service>);
+
 /// A database of the config, its engine and its backup.
 pub(super) struct Needed<'a> {
     config: &'a AppDatabase,
@@ -72,7 +75,7 @@ pub(super) fn load(
     cell: &dyn Cell,
     app: &AppConfig,
     needed: &[Needed<'_>],
-) -> Result<Vec<(String, Box<dyn Service>)>, Stop> {
+) -> Result<Vec<Server>, Stop> {
     let mut servers = Vec::new();
     for engine in [Engine::Postgres, Engine::Mariadb] {
         let of: Vec<_> = needed.iter().filter(|one| one.engine == engine).collect();

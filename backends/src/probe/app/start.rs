@@ -10,6 +10,7 @@ use firedrill_core::subject::Subject;
 use firedrill_core::watch::Watch;
 use tokio::io::AsyncReadExt as _;
 
+use super::databases::Server;
 use super::{DATA, START, log};
 use crate::probe::bringing::{bring, meant};
 use crate::probe::engine::session::Session;
@@ -48,7 +49,7 @@ impl From<Error> for Stop {
 /// An application with the servers that it needs. They end with the cell.
 pub(super) struct Started {
     pub(super) app: Box<dyn Service>,
-    pub(super) servers: Vec<(String, Box<dyn Service>)>,
+    pub(super) servers: Vec<Server>,
 }
 
 /// Entries of the snapshot with their places in the cell.
@@ -107,7 +108,7 @@ pub(super) fn start(
     subject: &Subject,
     cell: &dyn Cell,
     app: &AppConfig,
-    mut servers: Vec<(String, Box<dyn Service>)>,
+    mut servers: Vec<Server>,
 ) -> Result<Started, Stop> {
     for step in &app.before {
         let program = program(step.command(), step.kit(), &step.environment)?;
