@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
+use firedrill_core::clock::{Clock as _, SystemClock};
 use firedrill_core::verdict::Verdict;
-use jiff::Timestamp;
 
 use crate::fixture::{Fixture, back_up, gzip};
 use crate::need::{runtimes, tools};
@@ -99,7 +99,7 @@ fn applications_and_groups_say_the_same_in_both_runtimes() {
 /// Adds the paper of one customer, and a dump without the row of another.
 fn furnish(fixture: &Fixture, place: &Place) -> Result<()> {
     let (repository, source) = (place.repository()?, place.path("source"));
-    let now = Timestamp::now();
+    let now = SystemClock.now();
     back_up(&repository, &source, "papers", "customer 7.txt", b"the paper of customer 7", now)?;
     let dump = fixture.dump()?;
     let row = dump.lines().find(|line| line.ends_with("\tcustomer 200")).context("the dump has rows")?;
