@@ -258,6 +258,16 @@ impl Ended {
         self.code == Some(0)
     }
 
+    /// Whether its end says nothing about what it worked on: nobody knows how it ended (its container is gone), it was
+    /// killed, or it could not be executed.
+    pub fn tells_nothing(&self) -> bool {
+        match (self.code, self.signal) {
+            (None, None) | (_, Some(9)) => true,
+            (Some(code), _) => matches!(code, 126 | 127 | 137),
+            (None, Some(_)) => false,
+        }
+    }
+
     /// `exit code 1: the last line of its standard error`.
     pub fn describe(&self) -> String {
         let how = match (self.code, self.signal) {

@@ -39,7 +39,7 @@ use firedrill_core::plan::APP_PROBE;
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
 
-use self::http::{Answer, Silence, ask};
+use self::http::{Answer, Silence, ask, reachable};
 use self::judge::{Mismatch, mismatches, name};
 use self::start::{Started, Stop};
 use super::engine::session::Session;
@@ -149,6 +149,7 @@ impl Talk<'_> {
             self.still_runs(START)?;
             if begun.elapsed() > limit {
                 let Some(wrong) = bad else {
+                    reachable(self.cell).map_err(Stop::Trouble)?;
                     return Err(Stop::finding(Finding::damage(
                         START,
                         self.app.kit(),

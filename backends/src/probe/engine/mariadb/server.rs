@@ -338,7 +338,7 @@ impl<'c> Server<'c> {
         let said = if said.is_empty() { ended.stderr.clone() } else { said };
         let words = log::telling(&said).unwrap_or_else(|| ended.describe());
         // Only a crash or an exit of its own tells of the data: a kill is somebody's, or the memory limit's.
-        if ended.signal == Some(9) || ended.code == Some(137) || log::is_ours(&said) {
+        if ended.tells_nothing() || log::is_ours(&said) {
             return Trouble::Ours(format!("the server was ended or lacked something: {words}"));
         }
         Trouble::Dead(words)
