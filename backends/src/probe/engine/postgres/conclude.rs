@@ -1,6 +1,7 @@
 //! What can be said once everything was loaded: what is missing, and what changed.
 
 use firedrill_core::finding::Finding;
+use firedrill_core::subject::Subject;
 
 use super::fill::Gathered;
 use super::past;
@@ -12,9 +13,13 @@ use crate::probe::engine::session::Session;
 const ROLES_TOLD: usize = 20;
 
 /// Tells what is missing in the snapshot as a whole.
-pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gathered) {
+pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, mut gathered: Gathered) {
     lost_roles(session, &gathered);
     let subject = session.subject;
+    if !gathered.incomplete && !subject.manifest.is_complete() && lacks_something(subject, &gathered) {
+        session.examination.interrupt("not all of the snapshot can be read");
+        gathered.give_up();
+    }
     for (number, expectation) in subject.drill.expectations.postgres.iter().enumerate() {
         let of = [expectation.file.as_deref(), expectation.database.as_deref()];
         let of = of.into_iter().flatten().collect::<Vec<_>>().join(": ");
@@ -43,6 +48,13 @@ pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gat
     }
 }
 
+/// Whether something that is expected was not seen.
+fn lacks_something(subject: &Subject, gathered: &Gathered) -> bool {
+    subject.drill.expectations.postgres.iter().enumerate().any(|(number, expectation)| {
+        !gathered.met.contains(&number) || expectation.roles.iter().any(|role| !gathered.roles.contains(role))
+    })
+}
+
 /// Tells of roles that the dumps need and none of them brings along.
 pub(super) fn lost_roles(session: &mut Session<'_>, gathered: &Gathered) {
     let missing: Vec<_> = gathered
@@ -60,7 +72,9 @@ pub(super) fn lost_roles(session: &mut Session<'_>, gathered: &Gathered) {
             "no dump in this snapshot makes it: back roles up with `pg_dumpall --roles-only`",
         ));
     }
-    if missing.len() > ROLES_TOLD {
-        session.examination.findings_omitted += (missing.len() - ROLES_TOLD) as u64;
+    if let Some(more) = missing.len().checked_sub(ROLES_TOLD).filter(|more| *more > 0) {
+        // Gaps weigh nothing, while findings that were left out do.
+        session
+            .note(format!("{more} more roles that the dumps need, and that no dump in this snapshot makes"));
     }
 }
