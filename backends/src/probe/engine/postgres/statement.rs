@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memchr2, memmem};
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,11 +48,12 @@ pub(super) fn tokens(sql: &[u8], max: usize) -> Vec<Token> {
                 continue;
             }
             [b'-', b'-', ..] => {
-                at += rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+                // As for the server, also a lone carriage return ends it.
+                at += memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
                 continue;
             }
             [b'/', b'*', ..] => {
-                at += memmem::find(rest, b"*/").map_or(rest.len(), |end| end + 2);
+                at += comment(rest);
                 continue;
             }
             [b'"', ..] => quoted(rest, b'"', false, Kind::Name),
@@ -77,6 +78,29 @@ pub(super) fn tokens(sql: &[u8], max: usize) -> Vec<Token> {
         at += length;
     }
     tokens
+}
+
+/// The length of the block comment that `rest` begins with. The server nests them.
+fn comment(rest: &[u8]) -> usize {
+    let (mut at, mut depth) = (0, 0_u64);
+    while let Some(found) = rest.get(at..).and_then(|rest| memchr2(b'/', b'*', rest)) {
+        at += found;
+        match rest.get(at..at + 2) {
+            Some(b"/*") => {
+                depth += 1;
+                at += 2;
+            }
+            Some(b"*/") => {
+                depth -= 1;
+                at += 2;
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    rest.len()
 }
 
 fn is_word(byte: u8) -> bool {
@@ -338,10 +362,33 @@ impl<'t> Statement<'t> {
         sql
     }
 
-    /// The first words for people.
+    /// The first words for people, without what is in its strings and rows.
     pub(super) fn shown(&self) -> String {
         let head = self.sql.get(..400).unwrap_or(self.sql);
-        let text: String = String::from_utf8_lossy(head).split_whitespace().collect::<Vec<_>>().join(" ");
+        let (mut text, mut at) = (Vec::new(), 0);
+        for token in tokens(head, 400) {
+            let before = head.get(at..token.place.start).unwrap_or_default();
+            if self.begins(&["insert"]) && token.is("values") {
+                text.extend_from_slice(before);
+                text.extend_from_slice(b"VALUES ..");
+                at = head.len();
+                break;
+            }
+            if token.kind != Kind::Text {
+                continue;
+            }
+            text.extend_from_slice(before);
+            text.extend_from_slice(b"'..'");
+            at = token.place.end;
+            // Where such a string ends depends on settings.
+            if token.text.contains('\\') {
+                text.extend_from_slice(b" ..");
+                at = head.len();
+                break;
+            }
+        }
+        text.extend_from_slice(head.get(at..).unwrap_or_default());
+        let text = String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" ");
         super::wire::shown(&text, 120)
     }
 }
@@ -512,6 +559,37 @@ mod tests {
             let found = Statement::new(sql.as_bytes()).defined();
             assert_eq!(found.as_ref().map(|(kind, name)| (*kind, name.as_str())), defined, "{sql}");
         }
+    }
+
+    #[test]
+    fn comments_end_where_the_server_ends_them() {
+        for sql in [
+            "COPY /* /* */ ' */ (SELECT 1) TO PROGRAM 'id'",
+            "COPY /* /* /* */ */ ' */ (SELECT 1) TO PROGRAM 'id'",
+            "COPY (SELECT 1) --\r TO PROGRAM 'id'",
+            "/* /* */ ' */ SELECT pg_read_file('x')",
+        ] {
+            assert!(reaches(sql), "{sql}");
+        }
+        for sql in ["COPY t /* /* */ TO PROGRAM 'id' */ FROM stdin", "SELECT 1 /* pg_read_file('x')"] {
+            assert!(!reaches(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_statement_holds_no_value() {
+        for (sql, shown) in [
+            ("CREATE ROLE anna PASSWORD 'se''cret' LOGIN", "CREATE ROLE anna PASSWORD '..' LOGIN"),
+            ("INSERT INTO users VALUES (9, 'anna', 5551234)", "INSERT INTO users VALUES .."),
+            ("ALTER ROLE a PASSWORD E'x\\'secret' b", "ALTER ROLE a PASSWORD E'..' .."),
+            ("DO $x$ secret $x$", "DO '..'"),
+            ("SELECT 'secret", "SELECT '..'"),
+            ("CREATE  TABLE\n\"a b\" (i int)", "CREATE TABLE \"a b\" (i int)"),
+        ] {
+            assert_eq!(Statement::new(sql.as_bytes()).shown(), shown);
+        }
+        let long = format!("INSERT INTO t SELECT '{}secret'", "x".repeat(390));
+        assert!(!Statement::new(long.as_bytes()).shown().contains('x'));
     }
 
     #[test]

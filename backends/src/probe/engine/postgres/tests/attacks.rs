@@ -61,6 +61,9 @@ fn what_reaches_outside_is_told_and_not_done() {
         format!("COPY t TO PROGRAM 'touch {shown}';"),
         format!("COPY t TO '{shown}';"),
         "COPY t FROM PROGRAM 'id';".to_owned(),
+        // Where a comment ends decides what is a string.
+        format!("COPY /* /* */ ' */ (SELECT 1) TO PROGRAM 'touch {shown}';"),
+        format!("COPY (SELECT 1) --\r TO PROGRAM 'touch {shown}'\n;"),
         format!("SELECT lo_export(lo_from_bytea(0, 'x'), '{shown}');"),
         "SELECT pg_read_file('/etc/passwd');".to_owned(),
         format!("DO $$ BEGIN COPY t TO PROGRAM 'touch {shown}'; END $$;"),
