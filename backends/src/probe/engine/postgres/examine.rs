@@ -33,6 +33,8 @@ pub(super) fn examine(subject: &Subject) -> Examination {
     let recorded = Some(Comparison::of(subject, Engine::Postgres));
     let mut gathered = Gathered { recorded, ..Gathered::default() };
     for reason in &roster.unreadable {
+        // It may be the dump that somebody expects.
+        gathered.give_up();
         session.examination.interrupt(reason.clone());
     }
     if roster.older > 0 {
@@ -43,13 +45,14 @@ pub(super) fn examine(subject: &Subject) -> Examination {
             .push(format!("{count} older generations of dumps: the newest was loaded"));
     }
     if roster.folders_omitted > 0 {
+        gathered.give_up();
         session
             .examination
             .interrupt(format!("{} more data folders were not looked at", roster.folders_omitted));
     }
     dumps(&mut session, &roster, &mut gathered);
     for found in &roster.folders {
-        if leave_out(&mut session, &kit(found.major, true), &found.location) {
+        if leave_out(&mut session, &found.kit(), &found.location) {
             gathered.incomplete = true;
             continue;
         }

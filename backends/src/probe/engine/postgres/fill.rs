@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use firedrill_core::cell::Cell;
+use firedrill_core::cell::{Cell, Ended};
 use firedrill_core::error::Error;
 use firedrill_core::finding::Finding;
 use firedrill_core::subject::Subject;
@@ -11,7 +11,7 @@ use super::archive;
 use super::load::{Job, Loaded, NOTES_MAX, Outcome, load};
 use super::past;
 use super::roster::Candidate;
-use super::server::{Listening, Server, block_on, initialise};
+use super::server::{Listening, Server, block_on, ended_badly, initialise, is_ours};
 use super::wire::{Failure, identifier, literal, shown};
 use crate::probe::digests::compare::Comparison;
 use crate::probe::engine::dumps::DumpKind;
@@ -121,26 +121,34 @@ pub(super) fn bring_in(
     }
     let (mut loaded, ended) = archive::restore(job, &brought);
     match ended {
-        Err(error) if matches!(loaded.outcome, Outcome::Whole) => {
+        _ if !has_ended_early(&loaded.outcome) => {}
+        Err(error) => {
             loaded.outcome = Outcome::Interrupted(format!("{}: {}", job.location, error.chain()));
         }
-        Ok(ended) if !ended.succeeded() => archive_failed(&mut loaded, job, &ended.stderr, &ended.describe()),
-        _ => {}
+        Ok(ended) if !ended.succeeded() => archive_failed(&mut loaded, job, &ended),
+        Ok(_) => {}
     }
     loaded
 }
 
-/// pg_restore says what is wrong with an archive better than the SQL that ends early.
-fn archive_failed(loaded: &mut Loaded, job: &Job<'_>, stderr: &str, described: &str) {
-    let ended_early = match &loaded.outcome {
+/// Whether all that came of an archive was loaded, whatever pg_restore says about the rest.
+fn has_ended_early(outcome: &Outcome) -> bool {
+    match outcome {
         Outcome::Whole => true,
         Outcome::Broken(finding) => matches!(finding.code.as_str(), "postgres.truncated" | "postgres.empty"),
         Outcome::Interrupted(_) => false,
-    };
-    if !ended_early {
+    }
+}
+
+/// pg_restore says what is wrong with an archive better than the SQL that ends early.
+fn archive_failed(loaded: &mut Loaded, job: &Job<'_>, ended: &Ended) {
+    if is_ours(ended) {
+        let why = ended_badly("pg_restore", ended).chain();
+        loaded.outcome = Outcome::Interrupted(format!("{}: {why}", job.location));
         return;
     }
-    let said = stderr.lines().find(|line| line.contains("error:")).unwrap_or(described);
+    let (stderr, described) = (ended.stderr.as_str(), ended.describe());
+    let said = stderr.lines().find(|line| line.contains("error:")).unwrap_or(&described);
     let said = shown(said, 300);
     let newer = stderr.contains("unsupported version");
     let lacks = stderr.contains("not supported by this installation")

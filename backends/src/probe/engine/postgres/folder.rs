@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Pipes, inside};
+use firedrill_core::cell::{Cell, Ended, Pipes, inside};
 use firedrill_core::config::settings::DatabaseExpectation;
-use firedrill_core::error::Error;
+use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Finding, RecoveryBasis, RecoveryPoint};
 use firedrill_core::manifest::{Entry, Kind};
@@ -20,8 +20,8 @@ use jiff::Timestamp;
 use super::amcheck;
 use super::examine::{Asked, ask, compare_recorded};
 use super::fill::Gathered;
-use super::roster::{Folder, join};
-use super::server::{Listening, SUPERUSER, Server, block_on, kit, last_words, program};
+use super::roster::{Folder, Unknown, join};
+use super::server::{Listening, SUPERUSER, Server, block_on, ended_badly, is_ours, last_words, program};
 use super::wire::{Failure, shown};
 use crate::probe::engine::session::Session;
 use crate::probe::names::last;
@@ -69,7 +69,7 @@ fn settings() -> Vec<(&'static str, String)> {
 /// Starts a copy of a data folder, and asks it.
 pub(super) fn examine(session: &mut Session<'_>, folder: &Folder, gathered: &mut Gathered) {
     let subject = session.subject;
-    let Some(cell) = session.open(&[kit(folder.major, true)]) else {
+    let Some(cell) = session.open(&[folder.kit()]) else {
         return gathered.give_up();
     };
     match start(session, cell.as_ref(), folder, gathered) {
@@ -119,6 +119,9 @@ pub(super) fn boot<'c>(
     folder: &Folder,
     listening: &Listening,
 ) -> Result<Option<Server<'c>>, Error> {
+    if !is_a_version(session, folder)? {
+        return Ok(None);
+    }
     // Copying it is making a scratch copy: a person would start it where it was restored to.
     if !bring(session, cell, folder)? {
         return Ok(None);
@@ -138,6 +141,26 @@ pub(super) fn boot<'c>(
     let server = Server::start(cell, &data(), &settings, listening, &session.subject.watch)?;
     session.spent(Phase::Start, start.elapsed());
     Ok(Some(server))
+}
+
+/// Whether the folder says which version it is of. `false`: it says nonsense, which is on record.
+fn is_a_version(session: &mut Session<'_>, folder: &Folder) -> Result<bool, Error> {
+    match &folder.version {
+        Ok(_) => Ok(true),
+        Err(Unknown::Unread(why)) => {
+            Err(Error::new(ErrorKind::Scratch, "read its PG_VERSION").because(why.clone()))
+        }
+        Err(Unknown::Nonsense(seen)) => {
+            session.find(Finding::damage(
+                "postgres.recovery",
+                format!("{}/PG_VERSION", folder.location),
+                "the version of PostgreSQL that the folder belongs to",
+                format!("`{seen}`"),
+            ));
+            session.examination.checked += 1;
+            Ok(false)
+        }
+    }
 }
 
 /// Copies the folder into the cell. `false`: a part of it is elsewhere and not in the snapshot, which is on record.
@@ -234,6 +257,9 @@ type Control = BTreeMap<String, String>;
 fn control(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Result<Option<Control>, Error> {
     let ended = cell.run(&program("pg_controldata", ["-D", &data()]), Pipes::default())?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    if is_ours(&ended) {
+        return Err(ended_badly("pg_controldata", &ended));
+    }
     let warned = format!("{said}\n{}", ended.stderr);
     if !ended.succeeded() || warned.contains("WARNING") {
         let seen = if ended.succeeded() { "its checksum does not fit".to_owned() } else { ended.describe() };
@@ -316,19 +342,15 @@ fn recover(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Resul
             }
             return Ok(true);
         }
+        if is_ours(&ended) {
+            return Err(ended_badly("postgres", &ended));
+        }
         if !said.contains("does not exist") {
             break;
         }
     }
     let words = last_words(&said);
-    let ours = [
-        "No space left",
-        "could not fork",
-        "annot allocate memory",
-        "out of memory",
-        "incompatible with server",
-    ];
-    if ours.iter().any(|text| said.contains(text)) {
+    if said.contains("incompatible with server") {
         session.examination.interrupt(format!("{}: cannot be recovered here: {words}", folder.location));
     } else {
         session.find(Finding::damage(
@@ -358,17 +380,52 @@ fn checksums(
     let start = Instant::now();
     let ended = cell.run(&program("pg_checksums", ["--check", "-D", &data()]), Pipes::default())?;
     session.spent(Phase::Verify, start.elapsed());
-    if !ended.succeeded() {
-        let said =
-            ended.stderr.lines().find(|line| line.contains("verification failed")).unwrap_or(&ended.stderr);
-        session.find(Finding::damage(
+    match Checked::of(&ended) {
+        Checked::Fit => {}
+        Checked::Broken(said) => session.find(Finding::damage(
             "postgres.checksums",
             &folder.location,
             "pages that fit their checksums",
-            shown(said, 300),
-        ));
+            said,
+        )),
+        // Before version 12 it has another name. The server itself compares what it reads.
+        Checked::Absent => session.examination.not_verified.push(format!(
+            "{}: checksums of pages that nobody reads: there is no pg_checksums",
+            folder.location
+        )),
+        Checked::Unknown(why) => {
+            session
+                .examination
+                .interrupt(format!("{}: cannot compare its checksums: {why}", folder.location));
+        }
     }
     Ok(())
+}
+
+/// What pg_checksums has to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Checked {
+    Fit,
+    Broken(String),
+    Absent,
+    Unknown(String),
+}
+
+impl Checked {
+    fn of(ended: &Ended) -> Self {
+        // `could not read block 3 in file "base/5/1259": read 100 of 8192`: a file was cut.
+        let tells = |line: &&str| {
+            line.contains("checksum verification failed")
+                || line.contains("could not read block") && line.contains(": read ")
+        };
+        let said = ended.stderr.lines().find(tells);
+        match (ended.succeeded(), said) {
+            (true, _) => Self::Fit,
+            (false, Some(said)) => Self::Broken(shown(said, 300)),
+            (false, None) if matches!(ended.code, Some(126 | 127)) => Self::Absent,
+            (false, None) => Self::Unknown(ended.describe()),
+        }
+    }
 }
 
 fn ask_all(
@@ -401,14 +458,7 @@ fn ask_all(
             |expectation: &DatabaseExpectation| is_meant(subject, folder, expectation, database, &databases);
         let counted = ask(session, &asked, &meant, gathered)?;
         compare_recorded(session, &asked, (&folder.path, true), gathered)?;
-        match amcheck::check(&asked, subject.watch.left()) {
-            Ok(None) => {}
-            Ok(Some(seen)) => {
-                let expected = "indexes that fit their tables";
-                session.find(Finding::damage("postgres.index", &location, expected, seen));
-            }
-            Err(why) => session.examination.interrupt(format!("{location}: cannot check its indexes: {why}")),
-        }
+        amcheck::check_folder(session, &asked);
         let rows = counted.iter().map(|(table, rows)| (table.shown(), *rows)).collect();
         gathered.rows.insert(location, rows);
         session.examination.checked += 1;
@@ -437,5 +487,36 @@ pub(super) fn is_only<S: AsRef<str>>(database: &str, all: &[S]) -> bool {
         (None, _) => database == "postgres",
         (Some(only), None) => only == database,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_damaged_only_where_they_were_compared() {
+        let ended = |code: Option<i32>, signal: Option<i32>, stderr: &str| {
+            Checked::of(&Ended { code, signal, stderr: stderr.to_owned(), ..Ended::default() })
+        };
+        let failed =
+            "pg_checksums: error: checksum verification failed in file \"base/5/1\", block 3: calculated";
+        let cut = "pg_checksums: error: could not read block 3 in file \"base/5/1\": read 100 of 8192";
+        let disk = "pg_checksums: error: could not read block 3 in file \"base/5/1\": Input/output error";
+        assert_eq!(ended(Some(0), None, ""), Checked::Fit);
+        assert!(matches!(ended(Some(1), None, failed), Checked::Broken(_)));
+        assert!(matches!(ended(Some(1), None, cut), Checked::Broken(_)));
+        assert!(matches!(ended(None, Some(9), failed), Checked::Broken(_)), "found before it was killed");
+        for code in [126, 127] {
+            assert_eq!(ended(Some(code), None, "pg_checksums: not found"), Checked::Absent);
+        }
+        for (code, signal, stderr) in
+            [(Some(1), None, disk), (Some(137), None, ""), (None, Some(9), ""), (None, None, "")]
+        {
+            assert!(
+                matches!(ended(code, signal, stderr), Checked::Unknown(_)),
+                "{code:?} {signal:?} {stderr}"
+            );
+        }
     }
 }

@@ -11,7 +11,7 @@ use super::load::Job;
 use super::questions::Untaken;
 use super::roster::{Candidate, Folder, Roster};
 use super::server::{Listening, Server, block_on, kit, last_words};
-use super::wire::{Failure, identifier, literal, shown};
+use super::wire::{Failure, ServerError, identifier, literal, shown};
 use super::{conclude, folder};
 use crate::probe::engine::dumps::{Dump, DumpKind};
 use crate::probe::engine::served::{Account, Place, Unfound, Wanted, by_backup, nothing_in, only};
@@ -59,7 +59,7 @@ impl Source {
     pub(in crate::probe::engine) fn kit(&self) -> Kit {
         match &self.0 {
             Inner::Dump(candidate) => kit(candidate.major, false),
-            Inner::Folder(folder) => kit(folder.major, true),
+            Inner::Folder(folder) => folder.kit(),
         }
     }
 }
@@ -86,7 +86,7 @@ impl Served<'_> {
         });
         taken.map_err(|untaken| match untaken {
             Untaken::TooMuch(more) => more.into(),
-            Untaken::Failed(Failure::Refused(error)) if is_about_data(&error.code) => {
+            Untaken::Failed(Failure::Refused(error)) if is_about_data(&error) => {
                 NoRows::Refused(error.to_string())
             }
             Untaken::Failed(failure) => {
@@ -102,10 +102,9 @@ impl Served<'_> {
     }
 }
 
-/// Whether an error says something about the data: not that a time was over (57), that memory or disk were (53), or
-/// that the machine failed (58).
-fn is_about_data(code: &str) -> bool {
-    !["57", "53", "58", "08"].iter().any(|class| code.starts_with(class))
+/// Whether an error says something about the data, and not about other machines or libraries.
+fn is_about_data(error: &ServerError) -> bool {
+    !error.is_ours() && !["58", "08"].iter().any(|class| error.code.starts_with(class))
 }
 
 /// Loads everything that is wanted into one server, and gives the names of the databases. `None`: that was not

@@ -121,6 +121,38 @@ pub(super) fn run(cell: &dyn Cell, program: &Program) -> Result<Ended> {
     Err(Error::new(ErrorKind::Unavailable, what).because(ended.describe()))
 }
 
+/// Whether a program ended for a reason of this machine, and says nothing about the backup: it was killed, it is not
+/// there, or there was no room for it.
+pub(super) fn is_ours(ended: &Ended) -> bool {
+    // What a shell and a container make of SIGKILL and SIGTERM, and of a program that cannot be started.
+    const CODES: [i32; 5] = [125, 126, 127, 137, 143];
+    // SIGKILL, SIGTERM, SIGXCPU, SIGXFSZ.
+    const SIGNALS: [i32; 4] = [9, 15, 24, 25];
+    const WORDS: [&str; 10] = [
+        "No space left on device",
+        "Disk quota exceeded",
+        "File too large",
+        "out of memory",
+        "annot allocate memory",
+        "Input/output error",
+        "Read-only file system",
+        "Too many open files",
+        "could not fork",
+        "Resource temporarily unavailable",
+    ];
+    match (ended.code, ended.signal) {
+        (None, None) => true,
+        (Some(code), _) if CODES.contains(&code) => true,
+        (None, Some(signal)) if SIGNALS.contains(&signal) => true,
+        _ => !ended.succeeded() && WORDS.iter().any(|words| ended.stderr.contains(words)),
+    }
+}
+
+/// The error of a program that [`is_ours`].
+pub(super) fn ended_badly(program: &str, ended: &Ended) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("run {program} in the cell")).because(ended.describe())
+}
+
 /// Makes an empty cluster, and says where.
 pub(super) fn initialise(cell: &dyn Cell) -> Result<String> {
     let with_locale = |data: &str, locale: &str| {

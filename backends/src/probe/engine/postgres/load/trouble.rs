@@ -39,6 +39,13 @@ impl Loader<'_> {
     }
 
     pub(super) fn end(&self, end: End) -> Result<(), Outcome> {
+        if !matches!(end, End::Whole) || self.loaded.statements == 0 {
+            // Whoever feeds us ends early, too, when our time is over.
+            self.job
+                .watch
+                .check()
+                .map_err(|error| Outcome::Interrupted(format!("{}: {}", self.job.location, error.chain())))?;
+        }
         let seen = match end {
             End::Whole if self.loaded.statements == 0 => {
                 return Err(Outcome::Broken(Finding::damage(
@@ -178,6 +185,9 @@ impl Loader<'_> {
     }
 
     pub(super) fn refused(&self, line: u64, statement: &Statement<'_>, error: &ServerError) -> Outcome {
+        if error.is_ours() {
+            return Outcome::Interrupted(format!("{}: near line {line}: {error}", self.job.location));
+        }
         let schema_missing = matches!(error.code.as_str(), "42P01" | "3F000");
         if schema_missing && !self.created_something {
             return Outcome::Interrupted(format!(

@@ -55,7 +55,8 @@ impl Source {
             work: &folder.join("cell"),
             kits: &[kit()],
             aliases: &[],
-            lifetime: Duration::from_secs(600),
+            // As long as the tests of a loaded machine may take.
+            lifetime: Duration::from_secs(6 * 3600),
             watch: Watch::unlimited(),
         };
         let cell: &'static dyn Cell = Box::leak(runtime.open(&request).unwrap());
@@ -131,6 +132,11 @@ impl Source {
     pub(super) fn outside(&self, path: &str) -> std::path::PathBuf {
         let found = walk(&self.folder, path, 4);
         found.unwrap_or_else(|| panic!("no {path} in {}", self.folder.display()))
+    }
+
+    /// The server itself.
+    pub(super) fn server(&self) -> &Server<'static> {
+        &self.server
     }
 
     /// The server itself, to be stopped.
