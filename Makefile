@@ -46,6 +46,10 @@ bench: ## compare with restic (restoring every tag) and with loading databases b
 	ci/bench
 	ci/bench-engines
 
+.PHONY: soak
+soak: ## tests that take minutes: thousands of tables
+	cargo test --locked --workspace -- --ignored --nocapture soak_
+
 .PHONY: setup
 setup: ## install what the tests need (Debian 12, as root)
 	ci/setup

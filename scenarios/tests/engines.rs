@@ -7,6 +7,8 @@ mod attacks;
 mod binary;
 #[path = "engines/cuts.rs"]
 mod cuts;
+#[path = "engines/digests.rs"]
+mod digests;
 #[path = "engines/fixture.rs"]
 mod fixture;
 #[path = "engines/kill.rs"]
@@ -17,6 +19,8 @@ mod need;
 mod off;
 #[path = "engines/place.rs"]
 mod place;
+#[path = "engines/served.rs"]
+mod served;
 #[path = "engines/servers.rs"]
 mod servers;
 #[path = "support/shared.rs"]

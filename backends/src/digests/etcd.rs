@@ -7,6 +7,7 @@ use std::io;
 use firedrill_core::digests::{Etcd, Keys, Sum, path_text};
 use sha2::{Digest as _, Sha256};
 
+use crate::probe::engine::etcd::unpack::{Failure, Packed};
 use crate::probe::structure::etcd::bolt::{Bolt, Flaw, Visit, walk, wrong};
 use crate::probe::structure::etcd::{digest, trailer};
 
@@ -62,6 +63,18 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         Self::Ours(error)
     }
+}
+
+/// Measures a snapshot that may be packed.
+pub(crate) fn measure_packed(
+    packed: &Packed<'_>,
+    proceed: &dyn Fn() -> io::Result<()>,
+) -> Result<Etcd, Trouble> {
+    let unpacked = packed.unpack().map_err(|failure| match failure {
+        Failure::Damaged(seen) => Trouble::Broken(format!("it cannot be unpacked: {seen}")),
+        Failure::Trouble(why) => Trouble::Ours(io::Error::other(why)),
+    })?;
+    measure(&unpacked.file, proceed)
 }
 
 /// Measures the snapshot in `file`, whose hash has to fit where it has one. Asks `proceed` again and again.

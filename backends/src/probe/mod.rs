@@ -20,8 +20,11 @@ pub mod tree;
 
 #[cfg(test)]
 mod fleet;
+#[cfg(test)]
+mod made;
 mod names;
 mod restored;
+mod rows;
 
 use firedrill_core::ports::Probe;
 

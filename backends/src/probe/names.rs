@@ -135,17 +135,20 @@ fn names_a_dump(name: &[u8]) -> bool {
     let bare = PACKED.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
     DUMP_ENDS.iter().any(|end| bare.ends_with(end))
         || name.contains("etcd-snapshot")
-        || is_on_demand(&name)
+        || is_on_demand(name.as_bytes())
         || (name.contains("snapshot") && bare.ends_with(".db"))
         || (name.contains("dump") && (bare.len() < name.len() || bare.ends_with(".tar")))
 }
 
-/// `on-demand-NODE-1770825600`, with or without `.zip`: a snapshot of etcd that k3s took for somebody.
-fn is_on_demand(name: &str) -> bool {
-    let bare = name.strip_suffix(".zip").unwrap_or(name);
-    let seconds =
-        bare.strip_prefix("on-demand-").and_then(|rest| rest.rsplit_once('-')).map(|(_, last)| last);
-    seconds.is_some_and(|s| s.len() == 10 && s.bytes().all(|b| b.is_ascii_digit()))
+/// Whether the last component of a path is `on-demand-NODE-1770825600`, with or without `.zip`: a snapshot of etcd
+/// that k3s took because a person asked for it.
+pub(crate) fn is_on_demand(path: &[u8]) -> bool {
+    let name = last(path).to_ascii_lowercase();
+    let bare = name.strip_suffix(b".zip").unwrap_or(&name);
+    let Some(rest) = bare.strip_prefix(b"on-demand-") else { return false };
+    let Some(dash) = rest.iter().rposition(|byte| *byte == b'-') else { return false };
+    let (node, seconds) = (rest.get(..dash).unwrap_or_default(), rest.get(dash + 1..).unwrap_or_default());
+    !node.is_empty() && seconds.len() == 10 && seconds.iter().all(u8::is_ascii_digit)
 }
 
 /// Whether the path is that of a database file or of a dump.
@@ -298,6 +301,30 @@ mod tests {
         let is_database = |path: &str| is_database(Named::alone(path.as_bytes()));
         assert!(is_database("sonarr.db") && !is_database("Thumbs.db") && !is_database("cache.db"));
         assert!(is_database("var/lib/x/db.sql") && !is_database("srv/app/src/db.sql"));
+    }
+
+    #[test]
+    fn snapshots_that_a_person_asked_for_are_known_by_name() {
+        for path in [
+            "on-demand-server-0-1770825600",
+            "on-demand-node-1770825600.zip",
+            "var/lib/rancher/k3s/server/db/snapshots/On-Demand-N1-1770825600.ZIP",
+        ] {
+            assert!(is_on_demand(path.as_bytes()), "{path}");
+            assert!(is_dump(Named::alone(path.as_bytes())), "{path}");
+        }
+        for path in [
+            "on-demand-1770825600",
+            "on-demand--1770825600",
+            "on-demand-node-17708256",
+            "on-demand-node-1770825600.tar",
+            "on-demand-node-1770825600/readme",
+            "video-on-demand-node-1770825600.zip",
+            "on-demand-report.zip",
+        ] {
+            assert!(!is_on_demand(path.as_bytes()), "{path}");
+        }
+        assert!(!is_on_demand(b"on-demand-\xff"));
     }
 
     #[test]

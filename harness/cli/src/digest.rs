@@ -82,6 +82,8 @@ fn recorded(
     let to = Output::new(output.output.as_deref().unwrap_or(&usual))?;
     // A key that cannot be read is better known before a dump of hours than after it.
     let key = key(output)?;
+    // Those of before are about another state: whatever becomes of us, they must not stand for this one.
+    to.clear()?;
     let digests = record(&to)?;
     to.write(&digests, key.as_ref())?;
     if key.is_none() {

@@ -132,9 +132,9 @@ pub struct Software {
 /// What the programs of a cell may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CellLimits {
-    /// Bytes of memory, all programs together where the runtime can count that, else each.
+    /// Bytes of memory: of all programs in one container together, and of each program where there are none.
     pub memory: Size,
-    /// Processes and threads.
+    /// Processes and threads: of one container, or of the user that the programs of a cell run as.
     pub processes: u32,
     /// Bytes that may be written to the cell's folder.
     pub disk: Size,
@@ -256,6 +256,16 @@ impl Ended {
     /// Whether it ended with exit code 0.
     pub fn succeeded(&self) -> bool {
         self.code == Some(0)
+    }
+
+    /// Whether its end says nothing about what it worked on: nobody knows how it ended (its container is gone), it was
+    /// killed, or it could not be executed.
+    pub fn tells_nothing(&self) -> bool {
+        match (self.code, self.signal) {
+            (None, None) | (_, Some(9)) => true,
+            (Some(code), _) => matches!(code, 126 | 127 | 137),
+            (None, Some(_)) => false,
+        }
     }
 
     /// `exit code 1: the last line of its standard error`.

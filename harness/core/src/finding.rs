@@ -23,6 +23,13 @@ pub enum Class {
     Damage,
 }
 
+impl Class {
+    /// Whether a drill fails by it.
+    pub(crate) fn fails(self) -> bool {
+        matches!(self, Self::Anomaly | Self::Damage)
+    }
+}
+
 /// One thing that is wrong with a backup.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
@@ -159,6 +166,10 @@ pub struct Examination {
     /// How many further findings were not kept.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub findings_omitted: u64,
+    /// How many gaps and missed objectives were not kept. What a verdict does not suffer from when it is kept must
+    /// not weigh more when it is not.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lesser_omitted: u64,
     /// Why the examination could not be finished, if it could not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interrupted: Option<String>,
@@ -185,12 +196,23 @@ impl Examination {
         Self { probe: probe.to_owned(), unit: unit.to_owned(), ..Self::default() }
     }
 
-    /// Records a finding, or counts it when there are too many already.
+    /// Records a finding, or counts it when there are too many already. A graver one takes the place of a lesser.
     pub fn find(&mut self, finding: Finding) {
+        let mut left_out = finding.class;
         if self.findings.len() < FINDINGS_MAX {
+            return self.findings.push(finding);
+        }
+        let lesser = self.findings.iter().enumerate().rev().filter(|(_, kept)| !kept.class.fails());
+        let least = lesser.min_by_key(|(_, kept)| kept.class).map(|(at, kept)| (at, kept.class));
+        if let Some((at, class)) = least.filter(|(_, class)| *class < finding.class) {
+            left_out = class;
+            self.findings.remove(at);
             self.findings.push(finding);
-        } else {
+        }
+        if left_out.fails() {
             self.findings_omitted += 1;
+        } else {
+            self.lesser_omitted += 1;
         }
     }
 
@@ -210,6 +232,10 @@ impl Examination {
             self.baseline.clear();
             let left_out = format!("the next drill against this one: that would take {remembered} bytes");
             self.not_verified.insert(0, left_out);
+        }
+        if self.lesser_omitted > 0 {
+            let what = format!("{} more gaps or missed objectives that were not kept", self.lesser_omitted);
+            self.notes.insert(0, what);
         }
         for texts in [&mut self.notes, &mut self.not_verified] {
             let more = texts.len().saturating_sub(NOTES_MAX);
@@ -254,6 +280,28 @@ mod tests {
         assert!(examination.not_verified.iter().any(|text| text.starts_with("the next drill against")));
         assert!(examination.baseline.is_empty());
         assert!(serde_json::to_vec(&examination).unwrap().len() < 20 << 20);
+    }
+
+    #[test]
+    fn what_does_not_fail_a_drill_does_not_fail_it_in_numbers() {
+        let mut examination = Examination::new("postgres", "databases");
+        for number in 0..FINDINGS_MAX + 30 {
+            examination.find(Finding::gap("postgres.role", number.to_string(), "a role", "none"));
+        }
+        assert_eq!((examination.findings_omitted, examination.lesser_omitted), (0, 30));
+        // What is graver is kept, and in its order.
+        examination.find(Finding::objective("postgres.newest", "late", "new", "old"));
+        examination.find(Finding::damage("postgres.rows", "lost", "rows", "none"));
+        assert_eq!(examination.findings.len(), FINDINGS_MAX);
+        let last: Vec<_> = examination.findings.iter().rev().take(3).map(|f| f.location.as_str()).collect();
+        assert_eq!(last, ["lost", "late", "97"]);
+        for _ in 0..FINDINGS_MAX {
+            examination.find(Finding::damage("postgres.rows", "lost", "rows", "none"));
+        }
+        assert_eq!((examination.findings_omitted, examination.lesser_omitted), (1, 131));
+        assert!(examination.findings.iter().all(|finding| finding.class == Class::Damage));
+        examination.bound();
+        assert!(examination.notes.iter().any(|note| note.starts_with("131 more gaps")));
     }
 
     #[test]

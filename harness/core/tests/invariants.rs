@@ -254,14 +254,22 @@ fn a_demand_to_load_is_met_by_an_engine_and_by_nothing_else() {
     plan.drills[0].expectations.load = true;
     assert_eq!(judged(run_of(&plan, events.clone())).exit, Exit::Inconclusive);
     let name = plan.drills[0].name.clone();
-    for event in &mut events {
-        if let Event::Examined { drill, examination } = event
-            && *drill == name
-            && examination.probe == "shape"
-        {
-            examination.engine = Some(engine());
-        }
-    }
+    let shape = events.iter().position(|event| {
+        matches!(event, Event::Examined { drill, examination } if *drill == name && examination.probe == "shape")
+    });
+    let (shape, before) = (shape.unwrap(), events.clone());
+    let mut examined_by = |probe: &str| {
+        events.clone_from(&before);
+        let mut one = before[shape].clone();
+        let Event::Examined { examination, .. } = &mut one else { unreachable!() };
+        probe.clone_into(&mut examination.probe);
+        examination.engine = Some(engine());
+        events.insert(shape, one);
+        events.clone()
+    };
+    // A check has a cell as well, and loads nothing.
+    assert_eq!(judged(run_of(&plan, examined_by("check"))).exit, Exit::Inconclusive);
+    let mut events = examined_by("postgres");
     for (phase, seconds) in engine().phases {
         let at = events.len() - 1;
         events.insert(at, Event::PhaseFinished { drill: name.clone(), phase, seconds });

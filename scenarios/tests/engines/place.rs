@@ -88,8 +88,20 @@ impl Place {
     /// Runs to the end, and checks what holds for every run: it ends in time, nothing panics, the repository is as
     /// it was, and nothing is left.
     pub(crate) fn drill(&self, runtime: &str, tags: &[&str]) -> Result<Answer> {
+        self.finish(self.restore_test(runtime, tags)?)
+    }
+
+    /// The same, of targets and groups of the config.
+    pub(crate) fn drill_targets(&self, runtime: &str, targets: &[&str]) -> Result<Answer> {
+        let mut command = self.restore_test(runtime, &[])?;
+        for target in targets {
+            command.args(["--target", target]);
+        }
+        self.finish(command)
+    }
+
+    fn finish(&self, mut command: Command) -> Result<Answer> {
         let before = listing(&self.path("repository"))?;
-        let mut command = self.restore_test(runtime, tags)?;
         let (out, err) = (self.path("out"), self.path("err"));
         command.stdout(fs::File::create(&out)?).stderr(fs::File::create(&err)?);
         let mut child = command.spawn()?;

@@ -1,5 +1,6 @@
 //! Real servers to make backups of. They end with the values that hold them.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,7 +54,7 @@ impl Drop for Running {
 
 /// A PostgreSQL.
 pub(crate) struct Postgres {
-    _server: Running,
+    server: Running,
     folder: tempfile::TempDir,
 }
 
@@ -73,12 +74,43 @@ impl Postgres {
             psql.args(["-c", "SELECT 1", "postgres"]).stdout(Stdio::null()).stderr(Stdio::null());
             psql.status().is_ok_and(|status| status.success())
         };
-        Ok(Self { _server: Running::start(postgres, answers)?, folder })
+        Ok(Self { server: Running::start(postgres, answers)?, folder })
     }
 
     pub(crate) fn sql(&self, database: &str, sql: &str) -> Result<()> {
         let mut psql = client("psql", self.folder.path());
         said(psql.args(["-q", "-v", "ON_ERROR_STOP=1", "-c", sql, database])).map(drop)
+    }
+
+    /// The folder of its socket.
+    pub(crate) fn socket(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Its first process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.0.id()
+    }
+
+    /// Ends it in order. What is left is its folder, with its data in `data`.
+    pub(crate) fn stop(mut self) -> Result<tempfile::TempDir> {
+        let mut stop = unprivileged("pg_ctl", self.folder.path());
+        said(stop.args(["stop", "-w", "-m", "fast", "-D"]).arg(self.folder.path().join("data")))?;
+        self.server.0.wait()?;
+        Ok(self.folder)
+    }
+
+    /// Executes a statement on the data below `folder` without a server.
+    pub(crate) fn alone(folder: &Path, database: &str, sql: &str) -> Result<()> {
+        let mut single = unprivileged("postgres", folder);
+        single.arg("--single").arg("-D").arg(folder.join("data")).arg(database).stdin(Stdio::piped());
+        let mut child = single.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut stdin = child.stdin.take().context("it reads nothing")?;
+        stdin.write_all(format!("{sql}\n").as_bytes())?;
+        drop(stdin);
+        let status = child.wait()?;
+        ensure!(status.success(), "{single:?}: {status}");
+        Ok(())
     }
 
     pub(crate) fn dump(&self, program: &str, arguments: &[&str]) -> Result<Vec<u8>> {
@@ -137,6 +169,11 @@ impl MariaDb {
 
     pub(crate) fn sql(&self, sql: &str) -> Result<()> {
         said(mariadb_client("mariadb", self.folder.path()).args(["-e", sql])).map(drop)
+    }
+
+    /// Its socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("s")
     }
 
     pub(crate) fn dump(&self, arguments: &[&str]) -> Result<Vec<u8>> {

@@ -17,10 +17,13 @@ use cap_std::fs::Dir;
 use firedrill_core::digests::{Digests, Sqlite, Tree, path_text};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::Secret;
+use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{etcd, files, sqlite};
+use crate::probe::engine::dumps::Source;
+use crate::probe::engine::etcd::unpack::Packed;
 
 pub use mariadb::MariadbSource;
 pub use postgres::PostgresSource;
@@ -59,22 +62,31 @@ impl Output {
         &self.file
     }
 
-    /// Removes digests of before: beside a new backup they would be wrong.
+    /// Removes digests of before: beside a new backup they would be wrong. What a killed run has left of its own goes,
+    /// too: it would be measured as one of the files, and be gone in the end.
     pub fn clear(&self) -> Result<()> {
-        match fs::remove_file(&self.file) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(self.fail("remove").from_source(&error))
+        for file in [&self.file, &self.unfinished()] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(self.fail("remove").from_source(&error));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
+    }
+
+    /// Where digests are written before they are there.
+    fn unfinished(&self) -> PathBuf {
+        let mut new = self.file.clone().into_os_string();
+        new.push(".new");
+        PathBuf::from(new)
     }
 
     /// Writes digests, signed when there is a key. They are there as a whole or not at all.
     pub fn write(&self, digests: &Digests, key: Option<&Secret>) -> Result<()> {
         let text = digests.to_file(key).map_err(|why| self.fail("write").from_source(&why))?;
-        let mut new = self.file.clone().into_os_string();
-        new.push(".new");
-        let new = PathBuf::from(new);
+        let new = self.unfinished();
         let written = File::create(&new).and_then(|mut file| {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
@@ -153,12 +165,15 @@ fn sqlite_tables(
     sqlite::measure_all(&connection)
 }
 
-/// Digests of a snapshot of etcd, from the file itself.
+/// Digests of a snapshot of etcd, from the file itself, which may be packed. It is unpacked beside the output.
 pub fn of_etcd(path: &Path, output: &Output, now: Timestamp) -> Result<Digests> {
     let mut digests = Digests::new(now);
     let (real, shown) = output.named(path)?;
-    let file = File::open(&real).map_err(|error| unreadable(path).from_source(&error))?;
-    let etcd = etcd::measure(&file, &|| Ok(())).map_err(|trouble| match trouble {
+    let open = || Ok(Source::new(File::open(&real)?, Watch::unlimited()));
+    let to = output.folder.join(format!(".firedrill-digest-{}", std::process::id()));
+    let location = path.display().to_string();
+    let packed = Packed { location: &location, open: &open, to };
+    let etcd = etcd::measure_packed(&packed, &|| Ok(())).map_err(|trouble| match trouble {
         etcd::Trouble::Ours(error) => unreadable(path).from_source(&error),
         etcd::Trouble::Broken(seen) => {
             unreadable(path).because("it is no whole snapshot of etcd").because(seen)

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use firedrill_core::cell::{Address, Cell};
+use firedrill_core::cell::{Address, Cell, Pipes, Program};
 use firedrill_core::config::trials::HttpCheck;
 use firedrill_core::watch::Watch;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -16,6 +16,8 @@ use hyper_util::rt::TokioIo;
 const BODY_MAX: usize = 16 << 20;
 /// Bytes that the head of an answer may take.
 const HEAD_MAX: usize = 256 << 10;
+/// A port on which nobody listens.
+const NOBODY: u16 = 9;
 /// How often the stop signal is looked at.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -35,6 +37,17 @@ pub(super) enum Silence {
     Slow,
     /// We cannot or must not ask.
     Ours(String),
+}
+
+/// Whether a port of the cell could be reached at all if somebody listened; `Err` says why not. A cell without a
+/// loopback address, or without bash, would make every application look dead.
+pub(super) fn reachable(cell: &dyn Cell) -> Result<(), String> {
+    let program = Program::new("/bin/bash", ["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{NOBODY}")]);
+    let ended = cell.run(&program, Pipes::default()).map_err(|e| e.chain())?;
+    match ended.succeeded() || ended.stderr.to_lowercase().contains("refused") {
+        true => Ok(()),
+        false => Err(format!("nothing can be asked in the cell: {}", ended.describe())),
+    }
 }
 
 /// Sends one request to `port` of the cell, and takes the answer.
@@ -76,7 +89,12 @@ async fn exchange(cell: &dyn Cell, port: u16, check: &HttpCheck) -> Result<Answe
     let body = check.send.clone().unwrap_or_default();
     let request = request.body(Full::new(Bytes::from(body))).map_err(|e| ours(&e))?;
     // Where a port is closed some runtimes say so here, and others end the connection.
-    let wire = cell.dial(&Address::Tcp(port)).map_err(|e| Silence::NoAnswer(e.chain()))?;
+    let wire =
+        cell.dial(&Address::Tcp(port)).map_err(|e| match e.chain().to_lowercase().contains("refused") {
+            true => Silence::NoAnswer(e.chain()),
+            // It did not even come to that: there is no bash in the image, or the daemon does not answer.
+            false => Silence::Ours(e.chain()),
+        })?;
     let mut http = Builder::new();
     http.max_buf_size(HEAD_MAX);
     let (mut sender, connection) = http.handshake(TokioIo::new(wire)).await.map_err(gone)?;

@@ -1,7 +1,7 @@
 //! The application itself: it is started on a copy of the restored data in a sealed cell, and must answer.
 //!
 //! *Verified*
-//! - What the config gives the application is in the snapshot.
+//! - What the config gives the application is in the snapshot, and its databases can be loaded.
 //! - It starts on it, with the servers and after the steps that it needs.
 //! - Each request of the config is answered with the status, the text and the values that are wanted.
 //! - How long a person would wait for the first good answer.
@@ -10,11 +10,17 @@
 //! - What nobody asks it. An application that answers from memory, or a page that is the same without data, is
 //!   green: ask for something that only the data can tell.
 //! - What it does with other machines: it cannot reach any, and what it says about that is no finding.
+//! - Its rights in a database, where the backup does not bring its role along: then it may do everything.
 //! - Other versions of it than the one that the runtime has.
 
+mod databases;
 mod http;
 mod judge;
 mod log;
+#[cfg(test)]
+mod mariadb;
+#[cfg(test)]
+mod miniflux;
 #[cfg(test)]
 mod postgres;
 #[cfg(test)]
@@ -33,7 +39,7 @@ use firedrill_core::plan::APP_PROBE;
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
 
-use self::http::{Answer, Silence, ask};
+use self::http::{Answer, Silence, ask, reachable};
 use self::judge::{Mismatch, mismatches, name};
 use self::start::{Started, Stop};
 use super::engine::session::Session;
@@ -68,6 +74,7 @@ impl Probe for AppProbe {
             && let Err(stop) = try_app(&mut session, app)
         {
             match stop {
+                Stop::Told => {}
                 Stop::Finding(finding) => session.find(*finding),
                 Stop::Trouble(why) => session.examination.interrupt(why),
             }
@@ -78,8 +85,10 @@ impl Probe for AppProbe {
 
 fn try_app(session: &mut Session<'_>, app: &AppConfig) -> Result<(), Stop> {
     let data = start::data(session, app)?;
+    let backups = databases::find(session, app)?;
+    let kits = databases::kits(app, &backups);
     let begun = Instant::now();
-    let cell = session.cell(&app.kits(), &app.aliases).map_err(|e| Stop::Trouble(e.chain()));
+    let cell = session.cell(&kits, &app.aliases).map_err(|e| Stop::Trouble(e.chain()));
     let cell = cell.inspect_err(|_| session.spent(Phase::Start, begun.elapsed()))?;
     for software in &cell.facts().software {
         let version = software.version.map(|version| format!(" {version}")).unwrap_or_default();
@@ -90,9 +99,13 @@ fn try_app(session: &mut Session<'_>, app: &AppConfig) -> Result<(), Stop> {
             cell.facts().runtime
         ));
     }
-    let started = start::start(session.subject, cell.as_ref(), app, &data);
+    let brought = start::bring_all(session.subject, cell.as_ref(), app, &data);
     session.spent(Phase::Start, begun.elapsed());
-    let started = started?;
+    brought?;
+    // A recovery loads them once, and that is what the probes of the engines do.
+    let servers = session.aside(|session| databases::load(session, cell.as_ref(), app, &backups))?;
+    let started =
+        session.timed(Phase::Start, |session| start::start(session.subject, cell.as_ref(), app, servers))?;
     let talk = Talk { subject: session.subject, cell: cell.as_ref(), app, started: &started };
     session.timed(Phase::Answer, |session| talk.first(session))?;
     session.timed(Phase::Verify, |session| talk.rest(session))?;
@@ -136,6 +149,7 @@ impl Talk<'_> {
             self.still_runs(START)?;
             if begun.elapsed() > limit {
                 let Some(wrong) = bad else {
+                    reachable(self.cell).map_err(Stop::Trouble)?;
                     return Err(Stop::finding(Finding::damage(
                         START,
                         self.app.kit(),

@@ -1,37 +1,29 @@
 //! A real application: the name server PowerDNS on its SQLite database.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use firedrill_core::config::runtime::RuntimeConfig;
+use firedrill_core::cell::Runtime;
 use firedrill_core::config::trials::AppConfig;
 use firedrill_core::config::units::Span;
-use firedrill_core::finding::Class;
+use firedrill_core::finding::{Class, Examination};
 
 use super::tests::examine_with;
 use crate::probe::fleet::{Fleet, Tree, assert_found, assert_green, at};
-use crate::runtime::process::ProcessRuntime;
+use crate::probe::made::{runtimes, say};
 
 const SCHEMA: &str = "/usr/share/doc/pdns-backend-sqlite3/schema.sqlite3.sql";
 
-/// Whether this machine lacks it.
-fn skipped() -> bool {
-    let there = Path::new("/usr/sbin/pdns_server").exists() && Path::new(SCHEMA).exists();
-    if !there {
-        use std::io::Write as _;
-        let why = "SKIPPED: pdns-server and pdns-backend-sqlite3 are not installed";
-        writeln!(std::io::stderr(), "{why}").unwrap();
-        assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "{why}");
-    }
-    !there
+/// The schema, as it comes with the program.
+fn schema(runtime: &dyn Runtime) -> String {
+    String::from_utf8(say(runtime, "powerdns", &["pdns_server"], &format!("cat {SCHEMA}"))).unwrap()
 }
 
-fn database(zones: &[&str]) -> Vec<u8> {
+fn database(schema: &str, zones: &[&str]) -> Vec<u8> {
     let place = tempfile::tempdir().unwrap();
     let path = place.path().join("db");
     let db = rusqlite::Connection::open(&path).unwrap();
-    db.execute_batch(&std::fs::read_to_string(SCHEMA).unwrap()).unwrap();
+    db.execute_batch(schema).unwrap();
     for zone in zones {
         db.execute("INSERT INTO domains (name, type) VALUES (?1, 'NATIVE')", [zone]).unwrap();
     }
@@ -61,39 +53,32 @@ fn app() -> AppConfig {
     .unwrap()
 }
 
-fn examine(database: Vec<u8>, app: AppConfig) -> firedrill_core::finding::Examination {
+fn examine(runtime: &Arc<dyn Runtime>, database: Vec<u8>, app: AppConfig) -> Examination {
     let mut tree = Tree::default();
     tree.write("data/powerdns/pdns.sqlite3", database, at(1, 0.0));
     let mut fleet = Fleet::new("dns");
     fleet.backup(at(2, 0.0), &tree);
-    examine_with(fleet, app, Some(Arc::new(ProcessRuntime::new(&RuntimeConfig::default()))))
+    examine_with(fleet, app, Some(Arc::clone(runtime)))
 }
 
 #[test]
-fn powerdns_answers_from_a_restored_database() {
-    if skipped() {
-        return;
-    }
-    let good = examine(database(&["example.org", "example.net"]), app());
-    assert_green(&good);
-    assert_eq!(good.checked, 3);
-}
-
-#[test]
-fn powerdns_does_not_answer_well_from_a_damaged_one() {
-    if skipped() {
-        return;
-    }
-    let whole = database(&["example.org", "example.net"]);
-    let mut impatient = app();
-    impatient.start_limit = Span(Duration::from_secs(3));
-    // Nothing, half of it, noise, and a database in which the zones are lost.
-    let half = whole[..whole.len() / 2].to_vec();
-    for damaged in [Vec::new(), half, vec![7; 8192], database(&["example.org"])] {
-        let bad = examine(damaged, impatient.clone());
-        assert_eq!(bad.interrupted, None);
-        let code = bad.findings.first().map(|finding| finding.code.clone()).unwrap_or_default();
-        assert!(["app.start", "app.answer"].contains(&code.as_str()), "{:#?}", bad);
-        assert_found(&bad, &code, Class::Damage);
+fn powerdns_answers_from_a_restored_database_and_not_well_from_a_damaged_one() {
+    for runtime in runtimes("powerdns", &["pdns_server"]) {
+        let schema = schema(runtime.as_ref());
+        let whole = database(&schema, &["example.org", "example.net"]);
+        let good = examine(&runtime, whole.clone(), app());
+        assert_green(&good);
+        assert_eq!(good.checked, 3);
+        let mut impatient = app();
+        impatient.start_limit = Span(Duration::from_secs(3));
+        // Nothing, half of it, noise, and a database in which the zones are lost.
+        let half = whole[..whole.len() / 2].to_vec();
+        for damaged in [Vec::new(), half, vec![7; 8192], database(&schema, &["example.org"])] {
+            let bad = examine(&runtime, damaged, impatient.clone());
+            assert_eq!(bad.interrupted, None);
+            let code = bad.findings.first().map(|finding| finding.code.clone()).unwrap_or_default();
+            assert!(["app.start", "app.answer"].contains(&code.as_str()), "{:#?}", bad);
+            assert_found(&bad, &code, Class::Damage);
+        }
     }
 }

@@ -10,6 +10,7 @@ use firedrill_core::subject::Subject;
 use firedrill_core::watch::Watch;
 use tokio::io::AsyncReadExt as _;
 
+use super::databases::Server;
 use super::{DATA, START, log};
 use crate::probe::bringing::{bring, meant};
 use crate::probe::engine::session::Session;
@@ -29,6 +30,8 @@ pub(super) enum Stop {
     Finding(Box<Finding>),
     /// Something keeps us from looking.
     Trouble(String),
+    /// What it is is on record already.
+    Told,
 }
 
 impl Stop {
@@ -46,7 +49,7 @@ impl From<Error> for Stop {
 /// An application with the servers that it needs. They end with the cell.
 pub(super) struct Started {
     pub(super) app: Box<dyn Service>,
-    pub(super) servers: Vec<(String, Box<dyn Service>)>,
+    pub(super) servers: Vec<Server>,
 }
 
 /// Entries of the snapshot with their places in the cell.
@@ -78,13 +81,13 @@ pub(super) fn data(session: &mut Session<'_>, app: &AppConfig) -> Result<Vec<(Ve
     Err(Stop::finding(finding(last)))
 }
 
-/// Brings everything in, takes each step, and starts the application.
-pub(super) fn start(
+/// Brings everything in that is copied.
+pub(super) fn bring_all(
     subject: &Subject,
     cell: &dyn Cell,
     app: &AppConfig,
     data: &[(Vec<u8>, String)],
-) -> Result<Started, Stop> {
+) -> Result<(), Stop> {
     // Places inside other places come after them.
     let mut data: Vec<_> = data.iter().collect();
     data.sort_by(|a, b| a.1.cmp(&b.1));
@@ -97,7 +100,16 @@ pub(super) fn start(
         };
         cell.bring(&mut text.as_bytes(), &place)?;
     }
-    let mut servers = Vec::new();
+    Ok(())
+}
+
+/// Takes each step, and starts the application beside the `servers` that run already.
+pub(super) fn start(
+    subject: &Subject,
+    cell: &dyn Cell,
+    app: &AppConfig,
+    mut servers: Vec<Server>,
+) -> Result<Started, Stop> {
     for step in &app.before {
         let program = program(step.command(), step.kit(), &step.environment)?;
         if step.run.is_some() {

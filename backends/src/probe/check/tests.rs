@@ -11,6 +11,7 @@ use firedrill_core::finding::{Class, Examination};
 
 use super::CheckProbe;
 use crate::probe::fleet::{Case, Fleet, Tree, assert_finds, assert_found, assert_green, at};
+use crate::probe::made::containers;
 use crate::runtime::process::ProcessRuntime;
 use firedrill_core::ports::Probe as _;
 
@@ -106,6 +107,29 @@ fn healthy_data_is_green_and_damaged_data_is_not() {
     assert_eq!((bad.checked, bad.findings[0].location.as_str()), (2, "2"));
     let none = examine(&mut fleet(&[]), checks());
     assert_interrupted(&none, "examined nothing");
+}
+
+#[test]
+fn a_check_in_a_container_says_the_same() {
+    let Some(containers) = containers("bash", &["bash"]) else { return };
+    let place = tempfile::tempdir().unwrap();
+    let examine = |mut fleet: Fleet, text: &str| {
+        let mut case = case(&mut fleet, vec![check(text, place.path())]);
+        case.subject.runtime = Some(Arc::clone(&containers));
+        let examination = CheckProbe.examine(&case.subject);
+        assert_eq!(std::fs::read_dir(&case.subject.work).unwrap().count(), 0, "a cell was left behind");
+        examination
+    };
+    let good = examine(healthy(), SCRIPT);
+    assert_green(&good);
+    assert_eq!((good.checked, good.engine.unwrap().cells[0].runtime.as_str()), (2, "container"));
+    let bad = examine(fleet(&[("1", "total 5\n"), ("2", "to")]), SCRIPT);
+    assert_finds(&bad, &["check.invoices.total"]);
+    assert_interrupted(&examine(healthy(), "exit 0"), "did not say");
+    assert_interrupted(&examine(healthy(), "echo '{\"checked\": 1}'; exit 2"), "exit code 2");
+    assert_interrupted(&examine(healthy(), "kill -9 $$"), "exit code 137");
+    let bad = examine(healthy(), "echo '{\"checked\": 1}'; echo 'the sum is wrong' >&2; exit 1");
+    assert_found(&bad, "check.invoices.failed", Class::Damage);
 }
 
 #[test]

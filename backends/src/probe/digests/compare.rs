@@ -67,10 +67,10 @@ pub(crate) struct Comparison {
     expected: Vec<Expected>,
     /// The dumps that are loaded, of which digests can be.
     dumps: Vec<Vec<u8>>,
+    /// Dumps and folders of which an engine has said what is in them.
+    loaded: BTreeSet<Vec<u8>>,
     /// File of digests and database.
     compared: BTreeSet<(usize, String)>,
-    /// Something was loaded.
-    used: bool,
     trouble: Option<String>,
     watch: Watch,
 }
@@ -95,10 +95,17 @@ impl Comparison {
             engine,
             expected,
             dumps,
+            loaded: BTreeSet::new(),
             compared: BTreeSet::new(),
-            used: false,
             trouble,
             watch: subject.watch.clone(),
+        }
+    }
+
+    /// Takes note that an engine has said what is in `dump`, be it nothing.
+    pub(crate) fn was_loaded(&mut self, dump: &[u8]) {
+        if !self.expected.is_empty() {
+            self.loaded.insert(dump.to_owned());
         }
     }
 
@@ -153,10 +160,12 @@ impl Comparison {
                 if self.compared.contains(&(number, name.clone())) {
                     continue;
                 }
-                let about = self.dumps.iter().any(|dump| expected.is_about(dump));
+                let any_loaded = !self.loaded.is_empty();
+                let beside = self.dumps.iter().any(|dump| expected.is_about(dump));
+                let about = self.loaded.iter().any(|dump| expected.is_about(dump)) || (any_loaded && beside);
                 let shown = display_path(name.as_bytes());
                 let what = format!("{}: its digests of {shown} were not compared", expected.location);
-                if self.used && about {
+                if about {
                     examination
                         .interrupt(format!("{what}: no such database was loaded from the dumps beside it"));
                 } else {
@@ -173,7 +182,7 @@ impl Comparison {
         examination: &mut Examination,
         mut compare: impl FnMut(&Database, &mut Examination, Rules<'_>) -> Result<(), String>,
     ) {
-        self.used = true;
+        self.was_loaded(loaded.dump);
         let chosen: Vec<_> = (0..self.expected.len())
             .filter_map(|number| Some((number, self.name_in(self.expected.get(number)?, loaded)?)))
             .collect();
@@ -205,7 +214,11 @@ impl Comparison {
     /// What a file of digests calls a database that was loaded, if it tells of it.
     fn name_in(&self, expected: &Expected, loaded: &Loaded<'_>) -> Option<String> {
         let databases = self.engine.databases(expected);
-        if !expected.is_about(loaded.dump) {
+        // What lies beside a dump and a data folder is about the dump, which has one moment.
+        let beside_dump = || self.dumps.iter().any(|dump| expected.is_about(dump));
+        let is_dump = self.dumps.iter().any(|dump| dump == loaded.dump);
+        if !expected.is_about(loaded.dump) || (!is_dump && !expected.is_inside(loaded.dump) && beside_dump())
+        {
             return None;
         }
         if loaded.named {

@@ -81,14 +81,23 @@ impl Expected {
         (place, false)
     }
 
-    /// Whether it lies beside `dump`, and its name, if it says anything, says that it belongs to it.
+    /// Whether it lies beside `dump`, and its name, if it says anything, says that it belongs to it; or in the folder
+    /// that the dump is.
     pub(super) fn is_about(&self, dump: &[u8]) -> bool {
         let stem = self.stem();
         let dump = whole(dump);
+        if self.is_inside(dump) {
+            return true;
+        }
         let rest = last(dump).strip_prefix(stem);
         parent(&self.path) == parent(dump)
             && (stem.is_empty()
                 || rest.is_some_and(|rest| !rest.first().is_some_and(u8::is_ascii_alphanumeric)))
+    }
+
+    /// Whether it lies in the folder `dump`.
+    pub(super) fn is_inside(&self, dump: &[u8]) -> bool {
+        parent(&self.path) == whole(dump)
     }
 
     /// Whether its name says which dump it belongs to.

@@ -4,7 +4,7 @@
 //! - It is one, and signed by the key of the pipeline, where a key is known and it is signed.
 //! - Trees of files: every folder holds the same names with the same content, no more and no less.
 //! - SQLite files: every table has the same rows, no more and no less.
-//! - Snapshots of etcd that are not packed: every prefix has the same live keys.
+//! - Snapshots of etcd, packed or not: every prefix has the same live keys.
 //! - By the probes that load dumps into engines ([`compare`]): every table has the same rows.
 //!
 //! *Not verified*
@@ -28,6 +28,8 @@ use firedrill_core::manifest::display_path;
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
 
+use super::engine::dumps::Source;
+use super::engine::etcd::unpack::Packed;
 use super::structure;
 use crate::digests::{etcd, files};
 use expected::{Expected, Found};
@@ -266,6 +268,27 @@ fn compare_sqlite(
     Ok(())
 }
 
+/// What may be behind the name of a snapshot that was packed after its digests were recorded.
+const PACKED: [&[u8]; 4] = [b".gz", b".zst", b".xz", b".zip"];
+
+/// The snapshot at `path`, or the one that was packed since.
+fn snapshot(
+    subject: &Subject,
+    expected: &Expected,
+    path: &str,
+    examination: &mut Examination,
+) -> Option<Vec<u8>> {
+    let (place, _) = expected.place(path);
+    let is_there = |place: &[u8]| subject.manifest.files().any(|entry| entry.path == place);
+    if !is_there(&place) {
+        let mut packed = PACKED.iter().map(|ending| [place.as_slice(), ending].concat());
+        if let Some(packed) = packed.find(|packed| is_there(packed)) {
+            return Some(packed);
+        }
+    }
+    present(subject, expected, path, "digests.keys", examination)
+}
+
 fn compare_etcd(
     subject: &Subject,
     expected: &Expected,
@@ -273,16 +296,15 @@ fn compare_etcd(
     promised: &Etcd,
     examination: &mut Examination,
 ) -> Result<(), String> {
-    let Some(place) = present(subject, expected, path, "digests.keys", examination) else { return Ok(()) };
+    let Some(place) = snapshot(subject, expected, path, examination) else { return Ok(()) };
     let at = display_path(&place);
-    let file = structure::open(&subject.root, &place).map_err(|error| format!("{at}: {error}"))?;
-    let Some(file) = file else {
+    if structure::open(&subject.root, &place).map_err(|error| format!("{at}: {error}"))?.is_none() {
         let promise = expected.promise("a snapshot of etcd");
         examination.find(Finding::damage("digests.keys", at, promise, "no regular file"));
         return Ok(());
-    };
+    }
     let proceed = || subject.watch.check().map_err(|error| io::Error::other(error.chain()));
-    match etcd::measure(&file, &proceed) {
+    match measure_etcd(subject, &place, &at, &proceed) {
         Ok(seen) => tables::compare_keys(&at, &expected.location, promised, &seen, examination),
         Err(etcd::Trouble::Ours(error)) => return Err(format!("{at}: {error}")),
         Err(etcd::Trouble::Broken(seen)) => {
@@ -291,6 +313,21 @@ fn compare_etcd(
         }
     }
     Ok(())
+}
+
+fn measure_etcd(
+    subject: &Subject,
+    place: &[u8],
+    at: &str,
+    proceed: &dyn Fn() -> io::Result<()>,
+) -> Result<Etcd, etcd::Trouble> {
+    let open = || {
+        let file = structure::open(&subject.root, place)?;
+        let file = file.ok_or_else(|| io::Error::other("it is no regular file any more"))?;
+        Ok(Source::new(file, subject.watch.clone()))
+    };
+    let to = subject.work.join("digests-etcd-snapshot.db");
+    etcd::measure_packed(&Packed { location: at, open: &open, to }, proceed)
 }
 
 #[cfg(test)]

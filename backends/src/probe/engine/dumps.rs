@@ -55,6 +55,11 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
+    /// What the file that a person names holds. Where its beginning does not say what it is, it is `otherwise`.
+    pub(crate) fn named(subject: &Subject, entry: &Entry, otherwise: DumpKind) -> io::Result<Option<Self>> {
+        recognise(subject, entry, Some(otherwise))
+    }
+
     /// Its content without layers of compression. Asks `watch`, and ends with an error at [`DECODED_MAX`].
     ///
     /// An error of the returned reader is damage of the dump unless [`is_own_trouble`] says otherwise.
@@ -98,7 +103,7 @@ impl Dumps {
                 dumps.unreadable.push(error.chain());
                 break;
             }
-            match recognise(subject, entry) {
+            match recognise(subject, entry, None) {
                 Ok(Some(dump)) if kinds.contains(&dump.kind) && !bases.name(&dump.path).is_programs(&[]) => {
                     found.push(dump);
                 }
@@ -162,6 +167,21 @@ pub(crate) struct Source {
     watch: Watch,
 }
 
+impl Source {
+    /// A file that is read as long as `watch` allows.
+    pub(crate) fn new(file: File, watch: Watch) -> Self {
+        Self { file, watch }
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn into_file(self) -> File {
+        self.file
+    }
+}
+
 impl Read for Source {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         // An `Interrupted` error would be tried again for ever.
@@ -193,7 +213,25 @@ impl Read for Bounded {
     }
 }
 
-fn peel(source: Box<dyn Read + Send>, layers: &[Format]) -> io::Result<Box<dyn Read + Send>> {
+/// The layers of compression around what `open` opens, outermost first. Damage ends them where it stands.
+pub(crate) fn layers(open: &dyn Fn() -> io::Result<Source>) -> io::Result<Vec<Format>> {
+    let mut layers = Vec::new();
+    loop {
+        let mut head = Vec::new();
+        let inside = peel(Box::new(open()?), &layers)?;
+        match inside.take(structure::HEAD as u64).read_to_end(&mut head) {
+            Err(error) if is_own_trouble(&error) => return Err(error),
+            Ok(_) | Err(_) => {}
+        }
+        match structure::compression(&head).filter(|_| layers.len() < LAYERS_MAX) {
+            Some(layer) => layers.push(layer),
+            None => return Ok(layers),
+        }
+    }
+}
+
+/// What `source` holds below `layers`.
+pub(crate) fn peel(source: Box<dyn Read + Send>, layers: &[Format]) -> io::Result<Box<dyn Read + Send>> {
     let mut reader = source;
     for layer in layers {
         let buffered = BufReader::with_capacity(256 << 10, reader);
@@ -226,7 +264,8 @@ fn peel(source: Box<dyn Read + Send>, layers: &[Format]) -> io::Result<Box<dyn R
 }
 
 /// What `entry` is. Damage of the beginning makes it nothing that can be loaded; the structure probes tell of it.
-fn recognise(subject: &Subject, entry: &Entry) -> io::Result<Option<Dump>> {
+/// Otherwise it is `otherwise`.
+fn recognise(subject: &Subject, entry: &Entry, otherwise: Option<DumpKind>) -> io::Result<Option<Dump>> {
     let Some(mut file) = structure::open(&subject.root, &entry.path)? else { return Ok(None) };
     let mut head = Vec::new();
     (&mut file).take(structure::HEAD as u64).read_to_end(&mut head)?;
@@ -237,14 +276,22 @@ fn recognise(subject: &Subject, entry: &Entry) -> io::Result<Option<Dump>> {
             break kind;
         }
         let Some(layer) = structure::compression(&head).filter(|_| layers.len() < LAYERS_MAX) else {
-            return Ok(None);
+            match otherwise {
+                Some(kind) => break kind,
+                None => return Ok(None),
+            }
         };
         layers.push(layer);
         let again = structure::open(&subject.root, &entry.path)?;
         let Some(again) = again else { return Ok(None) };
         head.clear();
         let source = Source { file: again, watch: subject.watch.clone() };
-        let Ok(inside) = peel(Box::new(source), &layers) else { return Ok(None) };
+        let Ok(inside) = peel(Box::new(source), &layers) else {
+            match otherwise {
+                Some(kind) => break kind,
+                None => return Ok(None),
+            }
+        };
         match inside.take(structure::HEAD as u64).read_to_end(&mut head) {
             Err(error) if is_own_trouble(&error) => return Err(error),
             // Cut or damaged, and perhaps still recognisable.

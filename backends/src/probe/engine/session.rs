@@ -32,12 +32,20 @@ pub(crate) struct Session<'s> {
     pub(crate) examination: Examination,
     facts: EngineFacts,
     cells: u32,
+    /// Whether no recovery waits for what is done now.
+    aside: bool,
 }
 
 impl<'s> Session<'s> {
     /// An examination by `probe` that has started nothing yet. `unit` is what it counts, plural.
     pub(crate) fn new(subject: &'s Subject, probe: &str, unit: &str) -> Self {
-        Self { subject, examination: Examination::new(probe, unit), facts: EngineFacts::default(), cells: 0 }
+        Self {
+            subject,
+            examination: Examination::new(probe, unit),
+            facts: EngineFacts::default(),
+            cells: 0,
+            aside: false,
+        }
     }
 
     /// Opens a sealed cell with this software. `None`: there is none, or its seal does not hold; that is on record,
@@ -77,8 +85,17 @@ impl<'s> Session<'s> {
         done
     }
 
+    /// Does `what`, for which no recovery waits: another probe does the same, and its time counts.
+    pub(crate) fn aside<T>(&mut self, what: impl FnOnce(&mut Self) -> T) -> T {
+        let before = std::mem::replace(&mut self.aside, true);
+        let done = what(self);
+        self.aside = before;
+        done
+    }
+
     /// Counts time as part of `phase`.
     pub(crate) fn spent(&mut self, phase: Phase, time: Duration) {
+        let phase = if self.aside { Phase::Verify } else { phase };
         *self.facts.phases.entry(phase).or_default() += time.as_secs_f64();
     }
 

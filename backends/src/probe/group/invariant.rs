@@ -10,7 +10,8 @@ use firedrill_core::subject::Subject;
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-use crate::probe::sqlite::rows::{NoRows, TextRow, rows};
+use crate::probe::rows::{NoRows, TextRow};
+use crate::probe::sqlite::rows::rows;
 use crate::probe::structure;
 
 /// The MD5 and the SHA-256 of a file, those that were asked for.
@@ -23,22 +24,40 @@ const EXAMPLES: usize = 5;
 /// How much of a text from the database is shown.
 const SHOWN_MAX: usize = 200;
 
-/// Compares every row with its file. `Err` says why that was not possible.
+/// Asks an SQLite file, and compares every row with its file. `Err` says why that was not possible.
 pub(super) fn examine(
     subject: &Subject,
     invariant: &InvariantConfig,
+    path: &str,
+    examination: &mut Examination,
+) -> Result<(), String> {
+    let answer = rows(subject, &subject.meant_by(path), &invariant.query.sql);
+    if answer == Err(NoRows::Missing) {
+        let seen = format!("no SQLite database {path} in the snapshot");
+        absent(invariant, seen, examination);
+        return Ok(());
+    }
+    compare(subject, invariant, answer, examination)
+}
+
+/// There is nothing that could be asked.
+pub(super) fn absent(invariant: &InvariantConfig, seen: String, examination: &mut Examination) {
+    examination.find(finding(invariant, "a database that can be asked", seen));
+}
+
+/// Compares every row of an answer with its file. `Err` says why that was not possible.
+pub(super) fn compare(
+    subject: &Subject,
+    invariant: &InvariantConfig,
+    answer: Result<Vec<TextRow>, NoRows>,
     examination: &mut Examination,
 ) -> Result<(), String> {
     let templates = Templates::new(invariant)?;
     let sql = &invariant.query.sql;
-    let table = match rows(subject, &subject.meant_by(&invariant.query.sqlite), sql) {
+    let table = match answer {
         Ok(rows) => rows,
         Err(NoRows::Ours(why)) => return Err(why),
-        Err(NoRows::Missing) => {
-            let seen = format!("no SQLite database {} in the snapshot", invariant.query.sqlite);
-            examination.find(finding(invariant, "a database that can be asked", seen));
-            return Ok(());
-        }
+        Err(NoRows::Missing) => return Err("the database that it asks was not loaded".to_owned()),
         Err(NoRows::Refused(why)) => {
             examination.find(finding(invariant, format!("an answer to `{}`", shown(sql)), why));
             return Ok(());

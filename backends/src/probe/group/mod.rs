@@ -2,7 +2,7 @@
 //!
 //! *Verified*
 //! - Each part of a group has a snapshot, and they are no further apart in time than the config allows.
-//! - For each invariant: every row of a query has its file, with the content that its digest promises; and, where
+//! - For each invariant: the dump that it asks is loaded by its engine, and every row of a query has its file, with the content that its digest promises; and, where
 //!   that is asked for, every file has its row.
 //!
 //! *Not verified*
@@ -11,6 +11,9 @@
 //! - Whether the rows are all there are: a database that forgot both the row and the file is consistent.
 //! - Rows without a digest: that the file is there says nothing about its content.
 
+mod dumped;
+#[cfg(test)]
+mod engines;
 mod invariant;
 #[cfg(test)]
 mod tests;
@@ -20,6 +23,8 @@ use firedrill_core::finding::{Examination, Finding};
 use firedrill_core::plan::{GROUP_PROBE, Selection};
 use firedrill_core::ports::Probe;
 use firedrill_core::subject::Subject;
+
+use super::engine::session::Session;
 use jiff::{SignedDuration, Timestamp, Unit};
 
 /// A part has no snapshot.
@@ -41,14 +46,18 @@ impl Probe for GroupProbe {
     }
 
     fn examine(&self, subject: &Subject) -> Examination {
-        let mut examination = Examination::new(GROUP_PROBE, "parts, rows and files");
-        parts(subject, &mut examination);
+        let mut session = Session::new(subject, GROUP_PROBE, "parts, rows and files");
+        let examination = &mut session.examination;
+        parts(subject, examination);
         for invariant in &subject.drill.trials.invariants {
-            if let Err(why) = invariant::examine(subject, invariant, &mut examination) {
+            let Some(path) = &invariant.query.sqlite else { continue };
+            if let Err(why) = invariant::examine(subject, invariant, path, examination) {
                 examination.interrupt(format!("the invariant `{}`: {why}", invariant.name));
             }
         }
-        examination
+        // Loading is the business of the engine's own probe, and so is the time that it takes.
+        session.aside(dumped::examine);
+        session.finish()
     }
 }
 

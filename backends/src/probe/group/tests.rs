@@ -212,7 +212,7 @@ fn a_target_alone_can_have_invariants_too() {
     let mut fleet = Fleet::new("paperless");
     fleet.backup(at(2, 0.0), &tree);
     let mut own = invariant(r#", "md5": "{2}""#);
-    own.query.sqlite = "/data/db.sqlite3".into();
+    own.query.sqlite = Some("/data/db.sqlite3".into());
     own.file = "originals/{1}".into();
     fleet.drill.trials.invariants = vec![own];
     assert_green(&examine(&fleet));

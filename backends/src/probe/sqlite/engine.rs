@@ -113,11 +113,11 @@ impl Engine {
     }
 
     /// Runs a query by somebody else, which must be a single SELECT, and gives each row to `take` until it has enough.
-    pub(super) fn each(
+    pub(super) fn each<B>(
         &self,
         sql: &str,
-        mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<ControlFlow<()>>,
-    ) -> Result<ControlFlow<()>, Trouble> {
+        mut take: impl FnMut(&Row<'_>) -> rusqlite::Result<ControlFlow<B>>,
+    ) -> Result<ControlFlow<B>, Trouble> {
         self.strict.store(true, Ordering::Relaxed);
         let taken = self.statement(|connection| {
             let mut statement = connection.prepare(sql)?;
@@ -126,8 +126,8 @@ impl Engine {
             }
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
-                if take(row)?.is_break() {
-                    return Ok(ControlFlow::Break(()));
+                if let ControlFlow::Break(why) = take(row)? {
+                    return Ok(ControlFlow::Break(why));
                 }
             }
             Ok(ControlFlow::Continue(()))

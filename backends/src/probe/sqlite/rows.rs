@@ -1,4 +1,4 @@
-//! All rows of a query by somebody else, for probes that compare a database with something beside it.
+//! All rows of a query by somebody else, of an SQLite file.
 
 use std::ops::ControlFlow;
 
@@ -9,23 +9,7 @@ use super::copy::Copy;
 use super::engine::{Engine, Trouble};
 use super::files::Files;
 use super::survey::Survey;
-
-/// Columns of one row, as text; `None` is NULL.
-pub(crate) type TextRow = Vec<Option<String>>;
-
-/// Bytes that all rows together may take.
-const BYTES_MAX: usize = 512 << 20;
-
-/// Why there are no rows.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NoRows {
-    /// There is no such database in the snapshot.
-    Missing,
-    /// It cannot answer: the schema is another one, or it is damaged.
-    Refused(String),
-    /// We could not ask.
-    Ours(String),
-}
+use crate::probe::rows::{NoRows, Rows, TextRow};
 
 /// Asks the database at one of `paths` a single SELECT.
 pub(crate) fn rows(subject: &Subject, paths: &[Vec<u8>], sql: &str) -> Result<Vec<TextRow>, NoRows> {
@@ -41,19 +25,18 @@ pub(crate) fn rows(subject: &Subject, paths: &[Vec<u8>], sql: &str) -> Result<Ve
         Trouble::Ours(why) => NoRows::Ours(why),
     };
     let engine = Engine::open(copy.path(), subject).map_err(refused)?;
-    let (mut rows, mut bytes) = (Vec::new(), 0_usize);
+    let mut rows = Rows::default();
     let taken = engine.each(sql, |row| {
         let columns = row.as_ref().column_count();
         let row: TextRow = (0..columns).map(|n| row.get_ref(n).map(text)).collect::<Result<_, _>>()?;
-        let size =
-            |column: &Option<String>| column.as_ref().map_or(0, String::len) + size_of::<Option<String>>();
-        bytes = bytes.saturating_add(row.iter().map(size).sum());
-        rows.push(row);
-        Ok(if bytes > BYTES_MAX { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        Ok(match rows.push(row) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(more) => ControlFlow::Break(more),
+        })
     });
     match taken.map_err(refused)? {
-        ControlFlow::Continue(()) => Ok(rows),
-        ControlFlow::Break(()) => Err(NoRows::Ours(format!("its answer is larger than {BYTES_MAX} bytes"))),
+        ControlFlow::Continue(()) => Ok(rows.into_all()),
+        ControlFlow::Break(more) => Err(more.into()),
     }
 }
 

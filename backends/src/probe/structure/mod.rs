@@ -54,6 +54,7 @@ use firedrill_core::subject::Subject;
 
 use crate::probe::bases::Named;
 use crate::probe::engine::dumps::DumpKind;
+use crate::probe::names::is_on_demand;
 use context::Context;
 use scan::{Scan, Scans};
 
@@ -173,14 +174,6 @@ pub(crate) fn dump_kind(path: &[u8], head: &[u8], whole: bool) -> Option<DumpKin
 
 fn names_etcd(path: &[u8]) -> bool {
     claim::Claim::of(Named::alone(path)).is_some_and(|claim| claim.layers.contains(&Format::EtcdSnapshot))
-}
-
-/// `on-demand-<node>-<seconds>.zip`: what k3s calls a snapshot that a person asked for.
-fn is_on_demand(path: &[u8]) -> bool {
-    let name = path.rsplit(|b| *b == b'/').next().unwrap_or(path);
-    let stem = name.strip_prefix(b"on-demand-").and_then(|rest| rest.strip_suffix(b".zip"));
-    let stamp = stem.and_then(|stem| stem.rsplit(|b| *b == b'-').next());
-    stamp.is_some_and(|stamp| stamp.len() == 10 && stamp.iter().all(u8::is_ascii_digit))
 }
 
 /// Whether the bbolt file (or zip archive of one) at `path` is a snapshot of etcd.

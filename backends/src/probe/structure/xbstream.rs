@@ -9,7 +9,7 @@
 //! marker of their own: `mbstream -x` takes a stream that was cut between two chunks for whole.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
+use std::io::{self, BufRead as _};
 
 use crc32fast::Hasher;
 use firedrill_core::manifest::display_path;
@@ -207,19 +207,20 @@ impl Stream<'_> {
         part.ended = false;
         let mut hasher = Hasher::new();
         let mut left = length;
-        let mut buffer = vec![0; 32 * 1024];
         while left > 0 {
-            let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let n = input.read_full(buffer.get_mut(..room).unwrap_or_default())?;
-            let piece = buffer.get(..n).unwrap_or_default();
-            hasher.update(piece);
-            if keep && part.content.len() < META_MAX {
-                part.content.extend_from_slice(piece);
-            }
-            left -= n as u64;
-            if n < room {
+            let piece = input.fill_buf()?;
+            if piece.is_empty() {
                 return Err(Flaw::Cut("inside a payload"));
             }
+            let n = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let piece = piece.get(..n).unwrap_or_default();
+            hasher.update(piece);
+            if keep {
+                let room = META_MAX.saturating_sub(part.content.len()).min(n);
+                part.content.extend_from_slice(piece.get(..room).unwrap_or_default());
+            }
+            input.consume(n);
+            left -= n as u64;
         }
         part.offset = part.offset.saturating_add(length);
         part.length = part.length.max(part.offset);

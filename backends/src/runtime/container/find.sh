@@ -23,6 +23,8 @@ for folder in $folders; do
   [ -f "$folder/$first" ] && [ -x "$folder/$first" ] || continue
   path=$(real "$folder/$first")
   said=$("$path" --version </dev/null 2>/dev/null)
+  # Some begin with an empty line.
+  said=${said#"$newline"}
   echo "first$tab$path$tab${said%%"$newline"*}"
 done
 for name in "$@"; do

@@ -208,8 +208,12 @@ fn choose(kit: &Kit, image: &Image, said: &str) -> std::result::Result<Found, St
     for line in &lines {
         let ["first", path, said] = line.as_slice() else { continue };
         match said.parse::<Version>() {
-            Ok(version) if kit.accepts(version) => fitting.push((version, *path)),
+            Ok(version) if kit.accepts(version) => fitting.push((Some(version), *path)),
             Ok(version) => refused.push(format!("{path} is version {version}")),
+            // Where any version will do, one that is not told will do too.
+            Err(_) if kit.at_least.is_none() && kit.at_most.is_none() && fitting.is_empty() => {
+                fitting.push((None, *path));
+            }
             Err(_) => refused.push(format!("{path} does not tell its version")),
         }
     }
@@ -234,7 +238,7 @@ fn choose(kit: &Kit, image: &Image, said: &str) -> std::result::Result<Found, St
     }
     let short: String = image.id.trim_start_matches("sha256:").chars().take(12).collect();
     let from = format!("{} ({short})", image.reference);
-    let software = Software { kit: kit.name.clone(), version: Some(*version), from };
+    let software = Software { kit: kit.name.clone(), version: *version, from };
     Ok(Found { software, image: image.clone(), folder, programs })
 }
 
@@ -291,6 +295,9 @@ mod tests {
         let why = choose(&kit("postgres", Some(Version::new(18, 0))), &image, said).unwrap_err();
         assert!(why.contains("is version 15.2"), "{why}");
         assert!(choose(&wanted, &image, "done\n").unwrap_err().contains("there is no `postgres`"));
+        let mute = "first\t/usr/bin/postgres\t\nother\tpsql\t/usr/bin/psql\ndone\n";
+        assert!(choose(&wanted, &image, mute).unwrap_err().contains("does not tell its version"));
+        assert_eq!(choose(&kit("postgres", None), &image, mute).unwrap().software.version, None);
         let alone = "first\t/usr/bin/postgres\tpostgres 15.1\ndone\n";
         assert!(choose(&wanted, &image, alone).unwrap_err().contains("`psql` is missing"));
     }

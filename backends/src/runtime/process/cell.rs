@@ -30,6 +30,29 @@ pub(super) struct ProcessCell {
     watch: Watch,
 }
 
+/// How variables begin that change what a program loads.
+const LOADERS: [&str; 6] = ["LD_", "GLIBC_", "GCONV_", "LOCPATH", "NLSPATH", "MALLOC_"];
+
+/// What is shown of programs outside of `/usr`: their folder, and those beside it in which their own libraries are. Not
+/// all that is beside it: that may be somebody's home.
+fn elsewhere(folder: &Path) -> Result<Vec<PathBuf>> {
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.components().count() > 1);
+    if folder.components().count() < 2 || home.is_some_and(|home| home.starts_with(folder)) {
+        return Err(Error::new(
+            ErrorKind::Unsealed,
+            format!("show the programs in {} to a cell", folder.display()),
+        )
+        .because("everything else in that folder would be shown as well")
+        .advise("install them in a folder of their own"));
+    }
+    let mut shown = vec![folder.to_owned()];
+    if let Some(parent) = folder.parent() {
+        let beside = ["lib", "lib64", "libexec", "share"].map(|name| parent.join(name));
+        shown.extend(beside.into_iter().filter(|folder| folder.is_dir()));
+    }
+    Ok(shown)
+}
+
 impl ProcessCell {
     pub(super) fn new(
         request: &CellRequest<'_>,
@@ -41,13 +64,10 @@ impl ProcessCell {
         let owner = matches!(identity, Identity::Other(_)).then_some(user);
         let folder = CellFolder::new(request.work, owner, limits.disk.0)?;
         let root = folder.beside("root")?;
-        // Programs outside of `/usr` are shown with the folder that their own libraries are mostly in, too.
-        let elsewhere = |found: &Found| {
-            let folder =
-                found.folder.parent().filter(|p| p.components().count() > 1).unwrap_or(&found.folder);
-            (!found.folder.starts_with("/usr")).then(|| folder.to_owned())
-        };
-        let shown: Vec<PathBuf> = found.iter().filter_map(elsewhere).collect();
+        let mut shown = Vec::new();
+        for found in found.iter().filter(|found| !found.folder.starts_with("/usr")) {
+            shown.extend(elsewhere(&found.folder)?);
+        }
         let anchor = Arc::new(Anchor::new(&root, folder.own(), identity, request.aliases, &shown)?);
         let facts = CellFacts {
             runtime: "process".to_owned(),
@@ -133,7 +153,7 @@ impl ProcessCell {
             let limit = getrlimit(resource).maximum.map_or(limit, |own| own.min(limit));
             command.arg(format!("--{name}={limit}:{limit}"));
         }
-        command.args(["--", "/usr/bin/env", "-i", "-C", folder]);
+        command.args(["--", "/usr/bin/env", "-C", folder]);
         let plain = [
             ("PATH", format!("{own}/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin")),
             ("HOME", CELL_FOLDER.to_owned()),
@@ -142,7 +162,16 @@ impl ProcessCell {
         ];
         let mut environment: BTreeMap<_, _> = plain.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
         environment.extend(program.environment.clone());
-        command.args(environment.iter().map(|(name, value)| format!("{name}={value}")));
+        // Arguments can be read by everybody on this machine, variables by us alone. Those that a loader listens to
+        // must not reach the programs that lead into the cell: these are named to the last of them, which is inside.
+        // So must the folders in which they themselves are looked for stay.
+        command.env_remove("LC_ALL");
+        for (name, value) in &environment {
+            match name == "PATH" || LOADERS.iter().any(|start| name.starts_with(start)) {
+                true => command.arg(format!("{name}={value}")),
+                false => command.env(name, value),
+            };
+        }
         command.arg(path).args(&program.arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         Ok(command)
@@ -266,5 +295,24 @@ impl tokio::io::AsyncWrite for Relay {
         context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.stdin).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_shown_without_what_else_lies_beside_them() {
+        let place = tempfile::tempdir().unwrap();
+        for folder in ["ann/bin", "ann/lib", "ann/.ssh"] {
+            std::fs::create_dir_all(place.path().join(folder)).unwrap();
+        }
+        let shown = elsewhere(&place.path().join("ann/bin")).unwrap();
+        assert_eq!(shown, [place.path().join("ann/bin"), place.path().join("ann/lib")]);
+        let home = PathBuf::from(std::env::var_os("HOME").unwrap());
+        for open in [home.as_path(), Path::new("/")] {
+            assert_eq!(elsewhere(open).unwrap_err().kind, ErrorKind::Unsealed, "{}", open.display());
+        }
     }
 }

@@ -71,7 +71,7 @@ fn wait(child: &mut Child, watch: &Watch, kill: &dyn Fn(), drained: impl Fn() ->
             return Err(stopped);
         }
         std::thread::sleep(pause);
-        pause = (pause * 2).min(Duration::from_millis(20));
+        pause = (pause * 2).min(Duration::from_millis(5));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use firedrill_core::cell::{Kit, Software, Version};
@@ -12,6 +12,8 @@ use firedrill_core::error::{Error, ErrorKind, Result};
 
 /// A program may take this long to tell its version.
 const VERSION_TIME: Duration = Duration::from_secs(10);
+/// Kits of which the version is always told.
+const ENGINES: [&str; 3] = ["postgres", "mariadb", "etcd"];
 /// Folders outside of `PATH` in which engines are installed; `*` stands for one folder name.
 pub(in crate::runtime) const USUAL: [&str; 7] = [
     "/usr/lib/postgresql/*/bin",
@@ -59,7 +61,7 @@ impl Finder {
             if fitting.iter().any(|(_, _, known): &(_, _, PathBuf)| *known == path) {
                 continue;
             }
-            let version = self.version(&path);
+            let version = if asks(kit) { self.version(&path) } else { None };
             match version {
                 Some(version) if kit.accepts(version) => {
                     let configured = rank == 0 && self.configured.contains_key(&kit.name);
@@ -117,6 +119,11 @@ impl Finder {
     }
 }
 
+/// Whether it matters which version it is. A check or an application of a person is not run outside of its cell.
+fn asks(kit: &Kit) -> bool {
+    kit.at_least.is_some() || kit.at_most.is_some() || ENGINES.contains(&kit.name.as_str())
+}
+
 /// Each program of `kit`, beside the first one or in another folder. `Err` names one that is nowhere.
 fn complete(
     kit: &Kit,
@@ -167,13 +174,18 @@ fn tell_version(program: &Path) -> Option<Version> {
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
+    // Read on a thread of its own: what it started may keep the pipe open for ever.
+    let (said, stdout) = (mpsc::channel(), child.stdout.take()?);
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let _ = std::io::Read::read_to_end(&mut std::io::Read::take(stdout, 4096), &mut text);
+        let _ = said.0.send(text);
+    });
     let deadline = Instant::now() + VERSION_TIME;
-    while Instant::now() < deadline {
+    let text = said.1.recv_timeout(VERSION_TIME).ok();
+    while text.is_some() && Instant::now() < deadline {
         if child.try_wait().ok()?.is_some() {
-            let mut said = Vec::new();
-            std::io::Read::read_to_end(&mut std::io::Read::take(child.stdout.take()?, 4096), &mut said)
-                .ok()?;
-            return String::from_utf8_lossy(&said).parse().ok();
+            return String::from_utf8_lossy(&text.unwrap_or_default()).parse().ok();
         }
         std::thread::sleep(Duration::from_millis(5));
     }

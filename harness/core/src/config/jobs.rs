@@ -179,6 +179,9 @@ pub struct MariadbCapture {
     /// What runs the command elsewhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub via: Vec<String>,
+    /// For `dump`: whether digests of all tables are recorded beside it, of the same moment. It needs a server that is
+    /// reached from here.
+    pub digests: bool,
 }
 
 /// How MariaDB is captured.

@@ -2,7 +2,7 @@
 //!
 //! | module | what lives there |
 //! |---|---|
-//! | [`model`], [`copies`], [`jobs`], [`notify`], [`runtime`], [`sinks`], [`settings`], [`trials`], [`units`], [`schedule`] | the typed config; its documentation becomes the schema |
+//! | [`model`], [`copies`], [`jobs`], [`notify`], [`runtime`], [`sinks`], [`settings`], [`trials`], [`databases`], [`units`], [`schedule`] | the typed config; its documentation becomes the schema |
 //! | [`schema`] | the JSON schema: the check, the diagnostics and the editor support |
 //! | [`problem`] | mistakes with line, column and what to write instead |
 //! | `yaml` | text to values, with the place of each key and value |
@@ -18,6 +18,7 @@ mod semantic;
 mod yaml;
 
 pub mod copies;
+pub mod databases;
 pub mod jobs;
 pub mod model;
 pub mod notify;

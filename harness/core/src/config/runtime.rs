@@ -33,14 +33,15 @@ pub struct RuntimeConfig {
     /// Parts of the seal that need not hold. Restored software then runs all the same, and the report says so.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub accept_unsealed: Vec<SealPart>,
-    /// Memory for one cell; default 4GiB.
+    /// Memory; default 4GiB. A cell of containers has one for each kit (an application and its database are two), and
+    /// each has this much; programs of the `process` runtime have it each.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<Size>,
-    /// Processes and threads in one cell; default 1024.
+    /// Processes and threads; default 1024. For each container of a cell; in the `process` runtime for all of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 16, max = 1_000_000))]
     pub processes: Option<u32>,
-    /// Bytes that one cell may write; default 200GiB.
+    /// Bytes that one cell may write, all of its programs together; default 200GiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk: Option<Size>,
     /// Settings of the `process` runtime.
@@ -50,7 +51,7 @@ pub struct RuntimeConfig {
 }
 
 impl RuntimeConfig {
-    /// The limits of one cell.
+    /// The limits of a cell, and of each container in it.
     pub fn limits(&self) -> CellLimits {
         let default = CellLimits::default();
         CellLimits {

@@ -393,6 +393,24 @@ fn mistakes_of_meaning_in_trials() {
                     "before: [{kit: postgres}, {run: [a], start: [b]}, {run: [a], listens: \"1\"}, {start: [a], listens: /tmp/x}]",
                 ),
             ),
+            (
+                "databases",
+                app(
+                    "databases: [{database: a, user: a}, {postgres: a, mariadb: b, database: a, user: a}, {postgres: a, database: \"a\\n\", user: a, password: b}, {mariadb: a}]",
+                ),
+            ),
+            (
+                "places of databases",
+                app(
+                    "databases: [{postgres: a, database: a, user: a, listens: /cell/pg.sock}, {postgres: b, database: b, user: b, listens: \"5432\"}, {mariadb: a, database: a, user: a, listens: /tmp/x}, {mariadb: b, database: b, user: b}]",
+                ),
+            ),
+            (
+                "a dump to load and no runtime",
+                with(
+                    "runtime: {kind: off}\ntargets: [{name: a, tag: a, invariants: [{name: a, query: {postgres: a, sql: SELECT 1}, file: \"{1}\"}]}]",
+                ),
+            ),
             ("no request", target("tag: shop\napp: {port: 80, command: [shop], http: []}")),
             ("no port", target("tag: shop\napp: {command: [shop], http: [{path: /}]}")),
             ("an expression", http("path: /, body: \"a(b\"")),
@@ -432,6 +450,20 @@ fn mistakes_of_meaning_in_groups() {
                 "a query that writes",
                 invariant("query: {sqlite: db/a.db, sql: DELETE FROM a}, file: \"media/{1}\""),
             ),
+            ("nothing to ask", invariant("query: {sql: SELECT 1}, file: \"media/{1}\"")),
+            (
+                "two to ask",
+                invariant("query: {sqlite: db/a.db, postgres: db/a.sql, sql: SELECT 1}, file: \"media/{1}\""),
+            ),
+            (
+                "several statements",
+                invariant("query: {postgres: db/a.sql, sql: SELECT 1; DELETE FROM a}, file: \"media/{1}\""),
+            ),
+            (
+                "a database in a file",
+                invariant("query: {sqlite: db/a.db, database: a, sql: SELECT 1}, file: \"media/{1}\""),
+            ),
+            ("a dump of no target", invariant("query: {mariadb: a.sql, sql: SELECT 1}, file: \"media/{1}\"")),
             ("a constant file", invariant("query: {sqlite: db/a.db, sql: SELECT 1}, file: media/a")),
             (
                 "no such column",
@@ -444,7 +476,7 @@ fn mistakes_of_meaning_in_groups() {
             (
                 "no target in other paths",
                 group(
-                    "targets: [db, media]\nchecks: [{name: a, command: [bash], data: [srv]}]\napp: {port: 80, command: [a], http: [{path: /}], data: {a.db: a.db}}",
+                    "targets: [db, media]\nchecks: [{name: a, command: [bash], data: [srv]}]\napp: {port: 80, command: [a], http: [{path: /}], data: {a.db: a.db}, databases: [{postgres: a.sql, database: a, user: a}]}",
                 ),
             ),
         ]),

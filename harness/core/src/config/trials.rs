@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::databases::{AppDatabase, RowsQuery};
 use super::model::Config;
 use super::settings::Objectives;
 use super::units::Span;
@@ -73,8 +74,10 @@ pub struct AppConfig {
     /// Names that mean the cell itself inside it, such as that of the database server in its settings.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// What happens in the cell before the server starts, in this order: its database server, loading a dump,
-    /// a migration.
+    /// Databases that it needs, from dumps and data folders of the snapshot. They are there before the first step.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<AppDatabase>,
+    /// What happens in the cell before the server starts, in this order: another server, a migration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub before: Vec<StepConfig>,
     /// The port on which it listens, on the loopback address.
@@ -357,18 +360,6 @@ impl Template {
     }
 }
 
-/// A query for rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RowsQuery {
-    /// The SQLite file that is asked.
-    #[schemars(length(min = 1))]
-    pub sqlite: String,
-    /// A single SELECT.
-    #[schemars(length(min = 1))]
-    pub sql: String,
-}
-
 /// Targets that only mean something together. Paths begin with the name of a target: `paperless-db/db.sqlite3`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -416,7 +407,7 @@ impl AppConfig {
         kit_of(self.kit.as_ref(), &self.command)
     }
 
-    /// All software that it needs, its own first.
+    /// All software that it needs, its own first. What its databases need depends on their dumps.
     pub fn kits(&self) -> Vec<Kit> {
         let mut kits: Vec<Kit> = Vec::new();
         let own = (self.kit(), self.command.as_slice());

@@ -35,7 +35,7 @@ mod pki;
 mod proto;
 mod server;
 mod token;
-mod unpack;
+pub(crate) mod unpack;
 mod verify;
 
 use firedrill_core::cell::{Cell, Kit};

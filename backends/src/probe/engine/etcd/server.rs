@@ -112,8 +112,8 @@ pub(super) fn restore(
 
 fn refused(what: &str, ended: &Ended) -> Failure {
     let said = ended.stderr.to_lowercase();
-    // SIGKILL and SIGXFSZ are limits, ours or the machine's.
-    let limited = matches!(ended.signal, Some(9 | 25)) || matches!(ended.code, Some(137 | 153));
+    // SIGKILL and SIGXFSZ are limits, ours or the machine's; a container that is gone says nothing.
+    let limited = ended.tells_nothing() || ended.signal == Some(25) || ended.code == Some(153);
     let own = limited || OWN_TROUBLE.iter().any(|text| said.contains(text));
     let text = format!("{what}: {}", clip(&describe(ended)));
     if own { Failure::Trouble(text) } else { Failure::Refused(text) }

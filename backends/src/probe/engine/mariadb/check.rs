@@ -89,7 +89,10 @@ impl Outcome {
 
     /// The table is encrypted, and the key is elsewhere.
     pub(super) fn lacks_key(&self) -> bool {
-        self.says(|text| text.contains("encrypted") || text.contains("decrypt"))
+        self.says(|text| {
+            let text = log::without_names(text);
+            text.contains("encrypted") || text.contains("decrypt")
+        })
     }
 
     /// The server is newer than the table, and would convert it first.

@@ -9,7 +9,8 @@ use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
 use super::check::{Table, is_system};
-use super::server::{Row, Server, Trouble, quoted};
+use super::log;
+use super::server::{Refusal, Row, Server, Trouble, quoted};
 use crate::probe::digests::compare::{Comparison, Engine, Loaded};
 use crate::probe::engine::session::Session;
 
@@ -19,6 +20,8 @@ const CANARIES: &str = "firedrill_canary";
 const CANARIES_MAX: usize = 1000;
 /// Clocks of the planter and of the backup may differ by this much.
 const CLOCKS_MAX: jiff::SignedDuration = jiff::SignedDuration::from_mins(15);
+/// The error of a statement that took longer than `max_statement_time`.
+const INTERRUPTED_LATE: u32 = 1969;
 /// A question of a person may take this long.
 const SECONDS_MAX: u32 = 3600;
 
@@ -63,6 +66,11 @@ impl Wishes {
         }
     }
 
+    /// Something could not be looked at that may be what anybody means.
+    pub(super) fn nothing_known(&mut self) {
+        self.unknown.fill(true);
+    }
+
     /// Asks a server everything that is expected of it.
     pub(super) fn ask(&mut self, session: &mut Session<'_>, held: &Held<'_>) -> Result<(), Trouble> {
         let subject = session.subject;
@@ -98,6 +106,11 @@ impl Wishes {
         Ok(())
     }
 
+    /// Takes note that a server has said which databases are in the backup at `path`.
+    pub(super) fn was_loaded(&mut self, path: &[u8]) {
+        self.recorded.was_loaded(path);
+    }
+
     /// Compares a database with what was recorded of it. The one that a dump does not name has a name of ours.
     pub(super) fn compare(&mut self, session: &mut Session<'_>, server: &Server<'_>, loaded: &Loaded<'_>) {
         let mut ask = |sql: &str| {
@@ -110,9 +123,13 @@ impl Wishes {
     /// Files what was never found.
     pub(super) fn close(self, session: &mut Session<'_>) {
         let subject = session.subject;
-        self.recorded.close(&mut session.examination);
+        let complete = subject.manifest.is_complete();
         for (number, wish) in subject.drill.expectations.mariadb.iter().enumerate() {
             if self.unknown.get(number).copied().unwrap_or(false) {
+                continue;
+            }
+            if !complete && self.lacks_something(number, wish) {
+                session.examination.interrupt("not all of the snapshot can be read");
                 continue;
             }
             let place = wish.file.clone().or(wish.database.clone()).unwrap_or_else(|| "mariadb".to_owned());
@@ -135,6 +152,13 @@ impl Wishes {
                 ));
             }
         }
+        self.recorded.close(&mut session.examination);
+    }
+
+    fn lacks_something(&self, number: usize, wish: &DatabaseExpectation) -> bool {
+        let found = self.roles.get(number);
+        !self.met.get(number).copied().unwrap_or(false)
+            || wish.roles.iter().any(|role| !found.is_some_and(|found| found.contains(role)))
     }
 }
 
@@ -189,7 +213,7 @@ fn tables(
                     session.find(Finding::damage("mariadb.rows", place, expected, seen));
                 }
             }
-            Err(Trouble::Refused(why)) => {
+            Err(Trouble::Refused(why)) if !is_ours(&why) => {
                 let expected = format!("at least {min} rows");
                 session.find(Finding::damage("mariadb.rows", place, expected, why.describe()));
             }
@@ -290,11 +314,29 @@ fn first(rows: &[Row]) -> Option<&str> {
 
 /// Asks a single SELECT of a person.
 fn select(server: &Server<'_>, database: &str, sql: &str) -> Result<Vec<Row>, Trouble> {
+    select_within(server, database, sql, SECONDS_MAX)
+}
+
+fn select_within(server: &Server<'_>, database: &str, sql: &str, seconds: u32) -> Result<Vec<Row>, Trouble> {
     let sql = sql.trim().trim_end_matches(';');
-    server.ask(&format!(
-        "SET SESSION TRANSACTION READ ONLY; SET max_statement_time={SECONDS_MAX}; USE {};\n{sql};\n",
+    let answer = server.ask(&format!(
+        "SET SESSION TRANSACTION READ ONLY; SET max_statement_time={seconds}; USE {};\n{sql};\n",
         quoted(database)
-    ))
+    ));
+    match answer {
+        Err(Trouble::Refused(why)) if is_ours(&why) => {
+            let sql: String = sql.chars().take(200).collect();
+            Err(Trouble::Ours(format!("failed to get an answer to `{sql}`: {}", why.describe())))
+        }
+        other => other,
+    }
+}
+
+/// Whether an error says that a time of ours was over, or that the machine had no more to give.
+fn is_ours(why: &Refusal) -> bool {
+    const MACHINE: [u32; 12] =
+        [1021, 1026, 1037, 1038, 1041, 1135, 1203, 1205, 1206, 1317, INTERRUPTED_LATE, 3024];
+    MACHINE.contains(&why.code) || log::is_ours(&why.message)
 }
 
 /// Canaries in rows: each row of a table `firedrill_canary` holds one in some column. The newest tells how far the

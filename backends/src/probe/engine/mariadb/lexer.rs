@@ -3,6 +3,8 @@
 //! Strings, comments, version comments (`/*!40101 .. */`), `DELIMITER` and the commands of the client are told
 //! apart; what they mean is the business of [`super::script`].
 
+use memchr::{memchr, memchr_iter, memchr2};
+
 /// What is looked at ahead of a byte before that is understood.
 const AHEAD: usize = 24;
 /// The version in the comments that only the client reads: `/*M!999999\- enable the sandbox mode */`.
@@ -10,6 +12,8 @@ const NEVER: &[u8] = b"999999";
 /// How much is kept of a word, of a quoted name and of a comment.
 const TEXT_MAX: usize = 256;
 const DELIMITER_MAX: usize = 15;
+/// The function that reads files of the server's machine.
+pub(super) const CALL: &[u8] = b"LOAD_FILE";
 
 /// A piece of SQL.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +32,14 @@ pub(super) enum Token<'t> {
     Comment(&'t [u8]),
     /// A command of the client, by its name or its letter, that no SQL is.
     Command(&'t [u8]),
+    /// A stretch of the rows of an `INSERT`, in which nothing but rows begins: how many do, and how many parentheses
+    /// are open behind it. Only whoever asked for it ([`Depth`]) gets it, in the place of all that is in it.
+    Rows { begun: u64, depth: u32 },
 }
+
+/// What whoever sees tokens answers: how many parentheses are open, if these are the rows of an `INSERT` and all that
+/// matters of them is how many there are, and where they call `LOAD_FILE`.
+pub(super) type Depth = Option<u32>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -60,6 +71,7 @@ pub(super) struct Lexer {
     fresh: bool,
     line_start: bool,
     line: u64,
+    rows: Depth,
 }
 
 impl Default for Lexer {
@@ -73,23 +85,24 @@ impl Default for Lexer {
             fresh: true,
             line_start: true,
             line: 1,
+            rows: None,
         }
     }
 }
 
 impl Lexer {
     /// Takes the next piece of the stream. `see` gets each token with its line.
-    pub(super) fn feed(&mut self, bytes: &[u8], see: &mut impl FnMut(Token<'_>, u64)) {
+    pub(super) fn feed(&mut self, bytes: &[u8], see: &mut impl FnMut(Token<'_>, u64) -> Depth) {
         self.run(bytes, AHEAD, see);
     }
 
     /// Takes the end of the stream; whether it is the end of a statement too.
-    pub(super) fn finish(&mut self, see: &mut impl FnMut(Token<'_>, u64)) -> bool {
+    pub(super) fn finish(&mut self, see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> bool {
         self.run(b"\n", 0, see);
         matches!(self.state, State::Code) && self.fresh && !self.in_version
     }
 
-    fn run(&mut self, bytes: &[u8], ahead: usize, see: &mut impl FnMut(Token<'_>, u64)) {
+    fn run(&mut self, bytes: &[u8], ahead: usize, see: &mut impl FnMut(Token<'_>, u64) -> Depth) {
         let joined;
         let buffer = if self.carry.is_empty() {
             bytes
@@ -99,21 +112,25 @@ impl Lexer {
         };
         let mut rest = buffer;
         while rest.len() > ahead {
+            let skipped = match self.rows {
+                Some(depth) if self.state == State::Code && ahead > 0 => self.rows(rest, ahead, depth, see),
+                _ => 0,
+            };
             // A step that takes nothing leaves another state behind, which does.
-            let taken = self.step(rest, see);
+            let taken = if skipped > 0 { skipped } else { self.step(rest, see) };
             rest = rest.get(taken..).unwrap_or_default();
         }
         self.carry = rest.to_vec();
     }
 
     /// Understands the beginning of `rest`; how much of it.
-    fn step(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64)) -> usize {
+    fn step(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> usize {
         let Some(&byte) = rest.first() else { return 0 };
         match self.state {
             State::Code => self.code(rest, byte, see),
-            State::Word => self.word(byte, see),
+            State::Word => self.word(rest, see),
             State::Quote(quote) => self.quoted(rest, byte, quote, see),
-            State::LineComment | State::DelimiterLine => self.end_of_line(byte, see),
+            State::LineComment | State::DelimiterLine => self.end_of_line(rest, byte, see),
             State::BlockComment | State::NeverComment if rest.starts_with(b"*/") => {
                 self.state = State::Code;
                 2
@@ -131,7 +148,7 @@ impl Lexer {
         1
     }
 
-    fn code(&mut self, rest: &[u8], byte: u8, see: &mut impl FnMut(Token<'_>, u64)) -> usize {
+    fn code(&mut self, rest: &[u8], byte: u8, see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> usize {
         if byte.is_ascii_whitespace() {
             return self.skip(byte);
         }
@@ -144,7 +161,7 @@ impl Lexer {
         }
         if rest.starts_with(&self.delimiter) {
             self.fresh = true;
-            see(Token::End, self.line);
+            self.rows = see(Token::End, self.line);
             return self.delimiter.len();
         }
         if byte == b'\\' {
@@ -153,18 +170,18 @@ impl Lexer {
         self.fresh = false;
         match byte {
             b'\'' | b'"' | b'`' => self.state = State::Quote(byte),
-            _ if is_word(byte) => {
+            _ if WORD[usize::from(byte)] => {
                 self.state = State::Word;
                 self.text.push(byte);
                 return 1;
             }
-            _ => see(Token::Sign(byte), self.line),
+            _ => self.rows = see(Token::Sign(byte), self.line),
         }
         1
     }
 
     /// `DELIMITER ..`, and the commands that make the client do something else.
-    fn command(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64)) -> bool {
+    fn command(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> bool {
         let end = rest.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end.min(rest.len()));
         let ends = after.first().is_none_or(|b| b.is_ascii_whitespace() || *b == b';');
@@ -177,7 +194,7 @@ impl Lexer {
         }
         // Whether the statement is one all the same (`CONNECT` is no SQL, nor are the others), the server decides.
         if COMMANDS.iter().any(|command| word.eq_ignore_ascii_case(command)) {
-            see(Token::Command(word), self.line);
+            self.rows = see(Token::Command(word), self.line);
         }
         false
     }
@@ -212,34 +229,42 @@ impl Lexer {
     }
 
     /// A command by its letter. `\-` is the sandbox that dumps ask for, `\C` a character set, `\N` a NULL.
-    fn backslash(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64)) -> usize {
+    fn backslash(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> usize {
         let letter = rest.get(..2).unwrap_or(rest);
         if !matches!(letter, b"\\-" | b"\\C" | b"\\N") {
-            see(Token::Command(letter), self.line);
+            self.rows = see(Token::Command(letter), self.line);
         }
         letter.len()
     }
 
-    fn word(&mut self, byte: u8, see: &mut impl FnMut(Token<'_>, u64)) -> usize {
-        if is_word(byte) {
-            self.keep(byte);
-            return 1;
+    fn word(&mut self, rest: &[u8], see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> usize {
+        let more = word_length(rest);
+        if more > 0 {
+            self.keep(rest.get(..more).unwrap_or_default());
+            return more;
         }
         self.state = State::Code;
-        see(Token::Word(&self.text), self.line);
+        self.rows = see(Token::Word(&self.text), self.line);
         self.text.clear();
         // The byte that ends it is understood next.
         0
     }
 
-    fn quoted(&mut self, rest: &[u8], byte: u8, quote: u8, see: &mut impl FnMut(Token<'_>, u64)) -> usize {
+    fn quoted(
+        &mut self,
+        rest: &[u8],
+        byte: u8,
+        quote: u8,
+        see: &mut impl FnMut(Token<'_>, u64) -> Depth,
+    ) -> usize {
         let escapes = quote != b'`';
-        let plain = rest.iter().position(|b| *b == quote || (escapes && *b == b'\\')).unwrap_or(rest.len());
+        let end = if escapes { memchr2(quote, b'\\', rest) } else { memchr(quote, rest) };
+        let plain = end.unwrap_or(rest.len());
         if plain > 0 {
             let inside = rest.get(..plain).unwrap_or_default();
-            self.line += inside.iter().filter(|b| **b == b'\n').count() as u64;
+            self.line += lines(inside);
             if !escapes {
-                inside.iter().for_each(|b| self.keep(*b));
+                self.keep(inside);
             }
             return plain;
         }
@@ -248,24 +273,77 @@ impl Lexer {
             return 2;
         }
         if rest.get(1) == Some(&quote) {
-            self.keep(quote);
+            self.keep(&[quote]);
             return 2;
         }
         self.state = State::Code;
-        see(if escapes { Token::Text } else { Token::Name(&self.text) }, self.line);
+        self.rows = see(if escapes { Token::Text } else { Token::Name(&self.text) }, self.line);
         self.text.clear();
         1
     }
 
-    fn end_of_line(&mut self, byte: u8, see: &mut impl FnMut(Token<'_>, u64)) -> usize {
+    /// Skips what is plain in the rows of an `INSERT`, which dumps mostly consist of; how much of it. It stops before
+    /// all that the steps above have to look at more closely.
+    fn rows(
+        &mut self,
+        rest: &[u8],
+        ahead: usize,
+        mut depth: u32,
+        see: &mut impl FnMut(Token<'_>, u64) -> Depth,
+    ) -> usize {
+        if self.delimiter != b";" {
+            return 0;
+        }
+        let limit = rest.len().saturating_sub(ahead);
+        let (mut at, mut begun, mut line) = (0, 0, self.line);
+        // One loop without calls: builds that are not optimised run it, too.
+        while at < limit {
+            let (byte, next) = (rest[at], rest[at + 1]);
+            let taken = match byte {
+                b'(' => {
+                    begun += u64::from(depth == 0);
+                    depth = depth.saturating_add(1);
+                    1
+                }
+                b')' => {
+                    depth = depth.saturating_sub(1);
+                    1
+                }
+                b'\n' => {
+                    line += 1;
+                    1
+                }
+                b',' | b' ' | b'\t' | b'\r' => 1,
+                _ if depth == 0 => break,
+                b'-' if next == b'-' => break,
+                b'-' | b'+' | b'.' => 1,
+                b'\'' | b'"' => string_length(&rest[at..limit], next == byte, &mut line),
+                _ if WORD[byte as usize] => plain_word_length(&rest[at..limit]),
+                _ => break,
+            };
+            if taken == 0 {
+                break;
+            }
+            at += taken;
+        }
+        if at > 0 {
+            self.line = line;
+            self.line_start = false;
+            self.rows = see(Token::Rows { begun, depth }, line);
+        }
+        at
+    }
+
+    fn end_of_line(&mut self, rest: &[u8], byte: u8, see: &mut impl FnMut(Token<'_>, u64) -> Depth) -> usize {
         if byte != b'\n' {
-            self.keep(byte);
-            return 1;
+            let line = rest.get(..memchr(b'\n', rest).unwrap_or(rest.len())).unwrap_or_default();
+            self.keep(line);
+            return line.len();
         }
         let text = std::mem::take(&mut self.text);
         let text = text.trim_ascii_end();
         if self.state == State::LineComment {
-            see(Token::Comment(text), self.line);
+            self.rows = see(Token::Comment(text), self.line);
         } else {
             let given = text.get(b"delimiter".len()..).unwrap_or_default().trim_ascii();
             let end = given.iter().position(u8::is_ascii_whitespace).unwrap_or(given.len());
@@ -278,15 +356,63 @@ impl Lexer {
         self.skip(byte)
     }
 
-    fn keep(&mut self, byte: u8) {
-        if self.text.len() < TEXT_MAX {
-            self.text.push(byte);
-        }
+    fn keep(&mut self, bytes: &[u8]) {
+        let room = TEXT_MAX.saturating_sub(self.text.len()).min(bytes.len());
+        self.text.extend_from_slice(bytes.get(..room).unwrap_or_default());
     }
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$' | b'@') || byte >= 0x80
+/// Which bytes words are made of.
+const WORD: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let ascii = byte as u8;
+        table[byte] = ascii.is_ascii_alphanumeric() || matches!(ascii, b'_' | b'$' | b'@') || byte >= 0x80;
+        byte += 1;
+    }
+    table
+};
+
+fn word_length(rest: &[u8]) -> usize {
+    let mut at = 0;
+    while at < rest.len() && WORD[rest[at] as usize] {
+        at += 1;
+    }
+    at
+}
+
+/// The length of a word that means nothing among values; 0 where it may, and where its end is not in sight.
+fn plain_word_length(rest: &[u8]) -> usize {
+    let length = word_length(rest);
+    let calls = length == CALL.len() && rest[..length].eq_ignore_ascii_case(CALL);
+    if length == rest.len() || calls { 0 } else { length }
+}
+
+/// The length of the string that `rest` begins with, quotes included; 0 where its end is not in sight.
+fn string_length(rest: &[u8], is_empty_or_doubled: bool, line: &mut u64) -> usize {
+    let quote = rest[0];
+    if is_empty_or_doubled && rest.get(2).is_some_and(|after| *after != quote) {
+        return 2;
+    }
+    let mut at = 1;
+    while let Some(found) = memchr2(quote, b'\\', rest.get(at..).unwrap_or_default()) {
+        at += found;
+        let escaped = rest.get(at) == Some(&b'\\');
+        match rest.get(at + 1) {
+            None => return 0,
+            Some(next) if escaped || *next == quote => at += 2,
+            Some(_) => {
+                *line += lines(&rest[..at]);
+                return at + 1;
+            }
+        }
+    }
+    0
+}
+
+fn lines(bytes: &[u8]) -> u64 {
+    memchr_iter(b'\n', bytes).count() as u64
 }
 
 #[cfg(test)]
@@ -307,7 +433,9 @@ mod tests {
                 Token::End => format!(";{line}"),
                 Token::Comment(comment) => format!("#{}", text(comment)),
                 Token::Command(command) => format!("!{}@{line}", text(command)),
+                Token::Rows { .. } => "nobody asked for rows".to_owned(),
             });
+            None
         };
         for piece in text.as_bytes().chunks(piece) {
             lexer.feed(piece, &mut see);

@@ -3,14 +3,15 @@
 use std::io::{self, Read};
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Kit, Pipes, Program};
+use firedrill_core::cell::{Cell, Kit, Pipes};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::Finding;
 use firedrill_core::subject::Subject;
 
 use super::facts::Header;
-use super::script::{Deed, Script, Stream, Watched};
-use super::server::{DATA, Refusal, Server, Trouble, furnish, quoted};
+use super::log::plain;
+use super::script::{Deed, Hidden, Script, Stream, Watched};
+use super::server::{DATA, Listening, Refusal, Row, Server, TEMPORARY, Trouble, furnish, program, quoted};
 use super::{check, kit, log};
 use crate::probe::engine::dumps::{Dump, is_own_trouble};
 use crate::probe::engine::session::Session;
@@ -22,8 +23,18 @@ const LOADER: &str = "firedrill_loader";
 pub(super) const NOWHERE: &str = "firedrill_load";
 
 /// Settings for loading much in little time.
-const LOADING: [&str; 3] =
-    ["--innodb-buffer-pool-size=1G", "--innodb-log-file-size=512M", "--innodb-stats-persistent=0"];
+const LOADING: [&str; 6] = [
+    "--innodb-buffer-pool-size=1G",
+    "--innodb-log-file-size=512M",
+    "--innodb-stats-persistent=0",
+    // The server counts how often each routine and each trigger runs, and nothing else.
+    "--loose-performance-schema=ON",
+    "--loose-performance-schema-instrument=%=OFF",
+    "--loose-performance-schema-instrument=statement/%=ON",
+];
+
+/// Bodies that are named in one note.
+const HIDDEN_TOLD: usize = 5;
 
 /// Refusals that tell of another server than the one that was dumped: engines, character sets, plugins, settings.
 const OTHER_SERVER: [u32; 6] = [1115, 1193, 1273, 1286, 1524, 1228];
@@ -59,7 +70,7 @@ pub(super) fn load<'c>(
     header: &Header,
 ) -> Option<Loaded<'c>> {
     let start = Instant::now();
-    let server = empty_server(session, cell, header);
+    let server = empty_server(session, cell, header, &Listening::default());
     session.spent(Phase::Start, start.elapsed());
     let server = match server {
         Ok(server) => server,
@@ -71,19 +82,9 @@ pub(super) fn load<'c>(
             return None;
         }
     };
-    let mut script = Script::begin(header.database.as_deref().unwrap_or(NOWHERE));
-    let start = Instant::now();
-    // A dump of everything brings the tables of the server itself along, which only its own series has.
-    let software = cell.facts().of(super::NAME).and_then(|software| software.version);
-    let is_foreign_system = header.version.is_none() || software != header.version;
-    let done = feed(session, &server, dump, header, &mut script, is_foreign_system);
-    session.spent(Phase::Load, start.elapsed());
-    report_deeds(session, dump, &script);
-    if !done {
-        return None;
-    }
-    match reachable(session, cell, server) {
-        Ok(server) => Some(Loaded { server, script }),
+    let script = fill(session, &server, dump, header)?;
+    match reachable(session, cell, server, &Listening::default()) {
+        Ok((server, _)) => Some(Loaded { server, script }),
         Err(trouble) => {
             let words = trouble.describe();
             session.examination.interrupt(format!("{}: it was loaded, and then: {words}", dump.location));
@@ -92,15 +93,44 @@ pub(super) fn load<'c>(
     }
 }
 
-/// A dump of everything replaces the accounts too: then the server starts once more, and asks nobody who he is.
-fn reachable<'c>(
+/// Feeds `dump` to a server. `None`: not all of it is there, which is on record.
+pub(super) fn fill(
+    session: &mut Session<'_>,
+    server: &Server<'_>,
+    dump: &Dump,
+    header: &Header,
+) -> Option<Script> {
+    let mut script = Script::begin(header.database.as_deref().unwrap_or(NOWHERE));
+    let start = Instant::now();
+    // A dump of everything brings the tables of the server itself along, which only its own series has.
+    let software = server.cell().facts().of(super::NAME).and_then(|software| software.version);
+    let is_foreign_system = header.version.is_none() || software != header.version;
+    let done = feed(session, server, dump, header, &mut script, is_foreign_system);
+    session.spent(Phase::Load, start.elapsed());
+    report_deeds(session, dump, &script);
+    let programs = programs(server);
+    if programs.as_ref().is_ok_and(|programs| !programs.is_empty()) {
+        script.rows_are_changed();
+        session.note(format!(
+            "{}: routines or triggers ran, so rows were not counted against it",
+            dump.location
+        ));
+    }
+    report_hidden(session, dump, &script, programs.as_ref());
+    done.then_some(script)
+}
+
+/// A dump of everything replaces the accounts too: then the server starts once more, and asks nobody who he is, which
+/// is the second part of the answer.
+pub(super) fn reachable<'c>(
     session: &mut Session<'_>,
     cell: &'c dyn Cell,
     server: Server<'c>,
-) -> Result<Server<'c>, Trouble> {
+    listening: &Listening,
+) -> Result<(Server<'c>, bool), Trouble> {
     const ACCESS_DENIED: [u32; 4] = [1044, 1045, 1142, 1698];
     match server.ask("SELECT COUNT(*) FROM mysql.global_priv;") {
-        Ok(_) => return Ok(server),
+        Ok(_) => return Ok((server, false)),
         Err(Trouble::Refused(refusal)) if ACCESS_DENIED.contains(&refusal.code) => {}
         Err(trouble) => return Err(trouble),
     }
@@ -108,19 +138,22 @@ fn reachable<'c>(
     server.stop()?;
     let mut settings = LOADING.map(str::to_owned).to_vec();
     settings.push("--skip-grant-tables".to_owned());
-    let server = Server::start(cell, &settings, LOADER, &session.subject.watch);
+    let server = Server::start(cell, &settings, LOADER, listening, &session.subject.watch);
     session.spent(Phase::Start, start.elapsed());
-    server
+    Ok((server?, true))
 }
 
-fn empty_server<'c>(
+/// Starts a server with nothing in it but the database that `header` begins in.
+pub(super) fn empty_server<'c>(
     session: &Session<'_>,
     cell: &'c dyn Cell,
     header: &Header,
+    listening: &Listening,
 ) -> Result<Server<'c>, Trouble> {
     furnish(cell)?;
     let data = format!("--datadir={DATA}");
-    let install = Program::new(
+    let temporary = format!("--tmpdir={TEMPORARY}");
+    let install = program(
         "mariadb-install-db",
         [
             "--no-defaults",
@@ -128,7 +161,7 @@ fn empty_server<'c>(
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
             "--skip-name-resolve",
-            "--tmpdir=/cell/tmp",
+            &temporary,
             "--loose-debug-no-sync",
             "--innodb-flush-method=nosync",
             "--innodb-doublewrite=0",
@@ -141,7 +174,7 @@ fn empty_server<'c>(
         return Err(Trouble::Ours(format!("mariadb-install-db: {words}")));
     }
     let settings = LOADING.map(str::to_owned);
-    let mut server = Server::start(cell, &settings, "root", &session.subject.watch)?;
+    let mut server = Server::start(cell, &settings, "root", listening, &session.subject.watch)?;
     let database = quoted(header.database.as_deref().unwrap_or(NOWHERE));
     server.ask(&format!(
         "CREATE USER {LOADER}@localhost; GRANT ALL ON *.* TO {LOADER}@localhost WITH GRANT OPTION; \
@@ -205,7 +238,7 @@ fn feed(
         return false;
     }
     if let Some(trouble) = refusal {
-        report_refusal(session, dump, header, script, trouble, is_foreign_system);
+        report_refusal(session, server, (dump, header), script, trouble, is_foreign_system);
         return false;
     }
     true
@@ -213,8 +246,8 @@ fn feed(
 
 fn report_refusal(
     session: &mut Session<'_>,
-    dump: &Dump,
-    header: &Header,
+    server: &Server<'_>,
+    (dump, header): (&Dump, &Header),
     script: &Script,
     trouble: Trouble,
     is_foreign_system: bool,
@@ -229,7 +262,8 @@ fn report_refusal(
             return session.examination.interrupt(why);
         }
     };
-    if is_contained(&refusal, script) {
+    let ran = programs(server).is_ok_and(|rows| script.hidden.iter().any(|hidden| has_run(&rows, hidden)));
+    if ran || is_contained(&refusal, script) {
         let why = format!(
             "{at}: not loaded beyond a statement that reaches out of its server: {}",
             refusal.message
@@ -271,6 +305,64 @@ fn is_contained(refusal: &Refusal, script: &Script) -> bool {
     let near = |deed: &Deed| refusal.line.is_some_and(|line| line.abs_diff(deed.line) <= 1);
     (refusal.code == 0 && refusal.message.contains("Unknown command"))
         || script.commands.iter().chain(&script.reaches).any(near)
+}
+
+/// The routines and triggers that have run, as the server itself has counted: their kind, database and name.
+fn programs(server: &Server<'_>) -> Result<Vec<Row>, Trouble> {
+    let counted = server.ask("SELECT @@performance_schema;")?;
+    if counted.first().and_then(|row| row.first()).is_none_or(|on| on != "1") {
+        return Err(Trouble::Ours("the server does not count what runs".to_owned()));
+    }
+    server.ask(
+        "SELECT OBJECT_TYPE, OBJECT_SCHEMA, OBJECT_NAME FROM performance_schema.events_statements_summary_by_program \
+         WHERE COUNT_STAR > 0 AND OBJECT_SCHEMA NOT IN ('sys', 'mysql') LIMIT 10000;",
+    )
+}
+
+/// Whether a body is among those that have run.
+fn has_run(programs: &[Row], hidden: &Hidden) -> bool {
+    let names = [&hidden.kind, &hidden.database, &hidden.name].map(|name| name.to_lowercase());
+    programs.iter().any(|row| row.iter().map(|name| name.to_lowercase()).eq(names.iter().cloned()))
+}
+
+/// Tells of bodies that reach out: those that ran while the dump was loaded, and those that somebody may call.
+fn report_hidden(
+    session: &mut Session<'_>,
+    dump: &Dump,
+    script: &Script,
+    programs: Result<&Vec<Row>, &Trouble>,
+) {
+    let at = &dump.location;
+    let name = |hidden: &Hidden| {
+        let name = plain(&format!("{}.{}", hidden.database, hidden.name), 120);
+        format!("the {} {name} ({})", hidden.kind.to_lowercase(), hidden.what)
+    };
+    if let Err(trouble) = programs
+        && !script.hidden.is_empty()
+    {
+        let why = trouble.describe();
+        session.examination.not_verified.push(format!("{at}: whether a body that reaches out ran: {why}"));
+    }
+    let programs = programs.map(Vec::as_slice).unwrap_or_default();
+    let mut idle = Vec::new();
+    for hidden in &script.hidden {
+        if has_run(programs, hidden) {
+            session.find(Finding::anomaly(
+                "mariadb.reaches_out",
+                format!("{at}, line {}", hidden.line),
+                "statements that stay within their server",
+                format!("{}, which ran while the dump was loaded; it was contained", name(hidden)),
+            ));
+        } else {
+            idle.push(name(hidden));
+        }
+    }
+    if !idle.is_empty() {
+        let more = idle.len().saturating_sub(HIDDEN_TOLD);
+        idle.truncate(HIDDEN_TOLD);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        session.note(format!("{at}: would reach out when called: {}{more}", idle.join(", ")));
+    }
 }
 
 fn report_deeds(session: &mut Session<'_>, dump: &Dump, script: &Script) {

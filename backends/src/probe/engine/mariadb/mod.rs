@@ -6,12 +6,14 @@
 //! then reads every table to its end (`CHECK TABLE .. EXTENDED`) and counts its rows; what a person expects is there;
 //! rows of physical backups have not fallen since the last verified drill; canaries in a table `firedrill_canary` are
 //! authentic. Accounts that views, routines, triggers and events belong to and that no dump brings along are named.
-//! What a dump tries beyond its server (files, other machines, libraries, programs) is contained, and filed.
+//! What a dump tries beyond its server (files, other machines, libraries, programs) is contained, and filed; also from
+//! within routines and triggers that the server counted as having run. Those that nobody called are noted.
 //!
 //! *Not verified*: that applications can work with the data; plugins, which are never loaded, and tables whose engine
 //! is one; encrypted tables, as the key is elsewhere; partial backups, and files that are compressed one by one;
 //! statements that a dump puts together in strings and executes, or hides from us by settings that change what a
-//! quote is (all of them are contained all the same); that dumps of MySQL load into a MySQL (they are
+//! quote is (all of them are contained all the same); which branch of a routine ran that would reach out in one of
+//! them; that dumps of MySQL load into a MySQL (they are
 //! loaded into MariaDB, and a refusal there proves nothing); the time zone of a backup's own notes.
 //!
 //! | file | what lives there |
@@ -21,6 +23,7 @@
 //! | `load` | an empty server, and a dump fed to it |
 //! | `physical` | streams and folders, prepared and started |
 //! | `server`, `log` | a server in a cell, its client, and what they say |
+//! | `served`, `xml` | a server for somebody else: an application, an invariant |
 //! | `check` | every table, read from end to end |
 //! | `expect`, `memory` | what a person expects, and what was there before |
 
@@ -33,9 +36,11 @@ mod log;
 mod memory;
 mod physical;
 mod script;
+pub(super) mod served;
 mod server;
 #[cfg(test)]
 mod tests;
+mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -90,6 +95,8 @@ impl Probe for MariadbProbe {
         let mut wishes = Wishes::of(subject);
         let dumps = Dumps::of(subject, &[DumpKind::MysqlSql, DumpKind::Xbstream]);
         for why in &dumps.unreadable {
+            // It may be the dump that somebody expects.
+            wishes.nothing_known();
             session.examination.interrupt(why.clone());
         }
         for (newest, older) in &dumps.older {
@@ -206,7 +213,9 @@ fn files(session: &mut Session<'_>, chain: &Chain, wishes: &mut Wishes) -> bool 
         return false;
     }
     let Some(cell) = session.open(&[software]) else { return false };
-    let Some(server) = physical::start(session, cell.as_ref(), chain) else { return false };
+    let Some(server) = physical::start(session, cell.as_ref(), chain, &server::Listening::default()) else {
+        return false;
+    };
     physical::recovery_point(session, chain.last());
     let streamed = matches!(source, Source::Stream(_));
     let path = source.path();
@@ -325,6 +334,7 @@ fn verify(
     };
     expect::canaries(session, &asked)?;
     wishes.ask(session, &asked)?;
+    wishes.was_loaded(held.path);
     let unnamed = nameless.then_some(load::NOWHERE);
     for database in databases.iter().map(String::as_str).chain(unnamed) {
         let named = database != load::NOWHERE;
@@ -369,7 +379,8 @@ fn judge(session: &mut Session<'_>, held: &Loaded<'_>, table: &Table, outcome: &
 
 /// Accounts that a recovery needs and that the dump does not hold.
 fn gaps(session: &mut Session<'_>, at: &str, lost: Vec<check::Definer>) {
-    for definer in lost {
+    // What names nobody belongs to whoever loads it.
+    for definer in lost.into_iter().filter(|definer| !load::is_loader(&definer.account)) {
         session.find(Finding::gap(
             "mariadb.account",
             at,

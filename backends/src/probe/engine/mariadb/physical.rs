@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Ended, Kit, Pipes, Program, Version};
+use firedrill_core::cell::{Cell, Ended, Kit, Pipes, Version};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Finding, RecoveryBasis, RecoveryPoint};
 use firedrill_core::manifest::display_path;
@@ -12,7 +12,7 @@ use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
 use super::facts::{CHECKPOINTS, Facts, INFO, SETTINGS};
-use super::server::{DATA, Server, Trouble, furnish};
+use super::server::{DATA, Listening, Server, TEMPORARY, Trouble, furnish, program};
 use super::{expect, kit, log};
 use crate::probe::bases::Bases;
 use crate::probe::engine::dumps::Dump;
@@ -263,7 +263,12 @@ pub(super) fn chains(session: &mut Session<'_>, all: Vec<(Source, Known)>) -> Ve
 }
 
 /// Brings a backup in, prepares it and starts a server on it. `None`: that failed, which is on record.
-pub(super) fn start<'c>(session: &mut Session<'_>, cell: &'c dyn Cell, chain: &Chain) -> Option<Server<'c>> {
+pub(super) fn start<'c>(
+    session: &mut Session<'_>,
+    cell: &'c dyn Cell,
+    chain: &Chain,
+    listening: &Listening,
+) -> Option<Server<'c>> {
     let (source, known) = &chain.base;
     let at = source.location();
     let begin = Instant::now();
@@ -274,7 +279,7 @@ pub(super) fn start<'c>(session: &mut Session<'_>, cell: &'c dyn Cell, chain: &C
         return None;
     }
     let begin = Instant::now();
-    let server = boot(session, cell, known);
+    let server = boot(session, cell, known, listening);
     session.spent(Phase::Start, begin.elapsed());
     match server {
         Ok(server) => {
@@ -345,7 +350,7 @@ fn ready(session: &Session<'_>, cell: &dyn Cell, chain: &Chain) -> Result<(), Fa
         prepare(cell, None)?;
     }
     for (number, (source, _)) in chain.increments.iter().enumerate() {
-        let folder = format!("/cell/increment-{number}");
+        let folder = format!("/cell/.firedrill/increment-{number}");
         bring(session, cell, source, &folder)?;
         prepare(cell, Some(&folder))?;
     }
@@ -358,8 +363,8 @@ fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source, to: &str) -> R
             // The file is there for its folder.
             cell.bring(&mut io::empty(), &format!("{to}/.keep"))?;
             let reader = dump.read(session.subject).map_err(|e| Failure::Ours(e.to_string()))?;
-            let program = Program::new("mbstream", ["-x", "-C", to]);
-            let ended = cell.run(&program, Pipes { stdin: Some(reader), stdout: None })?;
+            let unpack = program("mbstream", ["-x", "-C", to]);
+            let ended = cell.run(&unpack, Pipes { stdin: Some(reader), stdout: None })?;
             // Our own reader found the stream whole: what fails now is the disk, or the tool.
             match ended.succeeded() {
                 true => Ok(()),
@@ -378,10 +383,13 @@ fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source, to: &str) -> R
 fn prepare(cell: &dyn Cell, increment: Option<&str>) -> Result<(), Failure> {
     let target = format!("--target-dir={DATA}");
     let memory = format!("--use-memory={MEMORY}");
-    let mut arguments = vec!["--no-defaults", "--prepare", &target, &memory, "--tmpdir=/cell/tmp"];
+    let temporary = format!("--tmpdir={TEMPORARY}");
+    let mut arguments = vec!["--no-defaults", "--prepare", &target, &memory, &temporary];
+    // Nothing has to survive this machine's end.
+    arguments.push("--loose-innodb-flush-method=nosync");
     let folder = increment.map(|folder| format!("--incremental-dir={folder}"));
     arguments.extend(folder.as_deref());
-    let ended = cell.run(&Program::new("mariadb-backup", arguments), Pipes::default())?;
+    let ended = cell.run(&program("mariadb-backup", arguments), Pipes::default())?;
     // It has been seen to end with 0 without being done.
     if ended.succeeded() && ended.stderr.lines().any(|line| line.ends_with("completed OK!")) {
         return Ok(());
@@ -398,18 +406,23 @@ fn was_killed(ended: &Ended) -> bool {
     ended.signal == Some(9) || ended.code == Some(137)
 }
 
-fn boot<'c>(session: &Session<'_>, cell: &'c dyn Cell, known: &Known) -> Result<Server<'c>, Failure> {
+fn boot<'c>(
+    session: &Session<'_>,
+    cell: &'c dyn Cell,
+    known: &Known,
+    listening: &Listening,
+) -> Result<Server<'c>, Failure> {
     let mut arguments = known.facts.arguments();
     arguments.push("--skip-grant-tables".to_owned());
     arguments.push(format!("--innodb-buffer-pool-size={MEMORY}"));
-    let mut started = Server::start(cell, &arguments, "root", &session.subject.watch);
+    let mut started = Server::start(cell, &arguments, "root", listening, &session.subject.watch);
     // A data folder does not tell the size of its pages to anybody but the server.
     if let Err(Trouble::Dead(words)) = &started
         && let Some(size) = words.split_once(log::PAGE_SIZE).and_then(|(_, size)| size.split(',').next())
         && let Ok(size) = size.trim().parse::<u32>()
     {
         arguments.push(format!("--innodb-page-size={size}"));
-        started = Server::start(cell, &arguments, "root", &session.subject.watch);
+        started = Server::start(cell, &arguments, "root", listening, &session.subject.watch);
     }
     match started {
         Ok(server) => Ok(server),

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use firedrill_core::manifest::display_path;
 
-use super::lexer::{Lexer, Token};
+use super::lexer::{CALL, Depth, Lexer, Token};
 
 /// Tokens of a statement that are remembered.
 const TOKENS_MAX: usize = 24;
@@ -16,6 +16,8 @@ const TOKENS_MAX: usize = 24;
 const TABLES_MAX: usize = 100_000;
 /// Kinds of attempts that are remembered.
 const DEEDS_MAX: usize = 20;
+/// Bodies that are remembered.
+const HIDDEN_MAX: usize = 1000;
 /// Engines whose tables are elsewhere.
 const REMOTE_ENGINES: [&str; 6] = ["FEDERATED", "FEDERATEDX", "CONNECT", "SPIDER", "S3", "SPHINX"];
 /// Statements that have a body, which does nothing by itself.
@@ -29,6 +31,17 @@ pub(super) struct Deed {
     pub(super) times: u64,
 }
 
+/// A body that reaches out when it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Hidden {
+    /// `PROCEDURE`, `TRIGGER` and so on.
+    pub(super) kind: String,
+    pub(super) database: String,
+    pub(super) name: String,
+    pub(super) what: String,
+    pub(super) line: u64,
+}
+
 /// What is known of a stream of SQL.
 #[derive(Debug, Default)]
 pub(super) struct Script {
@@ -36,6 +49,8 @@ pub(super) struct Script {
     pub(super) commands: Vec<Deed>,
     /// Statements that reach beyond the server.
     pub(super) reaches: Vec<Deed>,
+    /// Bodies that do nothing by themselves, and reach beyond the server when they are called.
+    pub(super) hidden: Vec<Hidden>,
     /// Rows inserted, by database and table, as far as that can be told exactly.
     pub(super) rows: BTreeMap<(String, String), u64>,
     /// Statements.
@@ -72,6 +87,8 @@ struct Statement {
     /// The word before.
     before: String,
     deeds: Vec<String>,
+    /// What its body would do, first of all.
+    within: Option<String>,
     host: bool,
 }
 
@@ -103,7 +120,7 @@ impl Statement {
 
     fn word_seen(&mut self, word: &[u8]) {
         if self.values {
-            if word.eq_ignore_ascii_case(b"LOAD_FILE") {
+            if word.eq_ignore_ascii_case(CALL) && self.deeds.len() < DEEDS_MAX {
                 self.deeds.push("LOAD_FILE".to_owned());
             }
             self.inexact |= self.depth == 0 && !word.eq_ignore_ascii_case(b"VALUES");
@@ -113,6 +130,9 @@ impl Statement {
         let upper = word.to_ascii_uppercase();
         let creates = self.word(0) == "CREATE";
         let early = self.parts.len() < TOKENS_MAX;
+        if self.body && self.within.is_none() {
+            self.within = deed_within(&self.before, &upper);
+        }
         self.body |= creates && early && BODIES.contains(&upper.as_str());
         let deed = match (self.before.as_str(), upper.as_str()) {
             (_, "SONAME") if creates && early => Some("CREATE FUNCTION .. SONAME".to_owned()),
@@ -141,7 +161,7 @@ impl Statement {
         match sign {
             b'(' => {
                 self.rows += u64::from(self.values && self.depth == 0);
-                self.depth += 1;
+                self.depth = self.depth.saturating_add(1);
             }
             b')' => self.depth = self.depth.saturating_sub(1),
             _ => {}
@@ -149,6 +169,16 @@ impl Statement {
         if !self.values && self.parts.len() < TOKENS_MAX {
             self.parts.push(Part::Sign(sign));
         }
+    }
+
+    /// What it makes that has a body: the kind, and its name.
+    fn made(&self) -> Option<(String, (Option<String>, String))> {
+        let at = (0..self.parts.len()).find(|at| BODIES.contains(&self.word(*at).as_str()))?;
+        let mut name = at + 1;
+        while matches!(self.word(name).as_str(), "IF" | "NOT" | "EXISTS") {
+            name += 1;
+        }
+        Some((self.word(at), self.name(name)?))
     }
 
     /// What the statement does beyond its server.
@@ -205,7 +235,7 @@ impl Script {
         &self.database
     }
 
-    fn see(&mut self, token: Token<'_>, line: u64) {
+    fn see(&mut self, token: Token<'_>, line: u64) -> Depth {
         if !self.statement.begun && !matches!(token, Token::Comment(_) | Token::Command(_) | Token::End) {
             self.statement.begun = true;
             self.statement.line = line;
@@ -227,7 +257,12 @@ impl Script {
                 let what = display_path(command);
                 note(&mut self.commands, what, line);
             }
+            Token::Rows { begun, depth } => {
+                self.statement.rows = self.statement.rows.saturating_add(begun);
+                self.statement.depth = depth;
+            }
         }
+        self.statement.values.then_some(self.statement.depth)
     }
 
     fn comment(&mut self, comment: &[u8]) {
@@ -249,6 +284,13 @@ impl Script {
         self.statements += 1;
         for deed in statement.deeds() {
             note(&mut self.reaches, deed, statement.line);
+        }
+        if let Some(what) = &statement.within
+            && let Some((kind, name)) = statement.made()
+            && self.hidden.len() < HIDDEN_MAX
+        {
+            let (database, name) = self.key(name);
+            self.hidden.push(Hidden { kind, database, name, what: what.clone(), line: statement.line });
         }
         match statement.word(0).as_str() {
             "USE" => {
@@ -311,10 +353,29 @@ impl Script {
         }
     }
 
+    /// Something else than the script has changed rows, so that its own count says nothing.
+    pub(super) fn rows_are_changed(&mut self) {
+        self.uncountable = true;
+    }
+
     /// The rows that a table must have now, where the script tells.
     pub(super) fn rows_of(&self, database: &str, table: &str) -> Option<u64> {
         let rows = self.rows.get(&(database.to_owned(), table.to_owned())).copied()?;
         (rows != u64::MAX && !self.uncountable).then_some(rows)
+    }
+}
+
+/// What a body does beyond its server with this word, behind the word before.
+fn deed_within(before: &str, word: &str) -> Option<String> {
+    match (before, word) {
+        ("INTO", "OUTFILE" | "DUMPFILE") => Some(format!("SELECT .. INTO {word}")),
+        ("LOAD", "DATA" | "XML") | ("INSTALL", "SONAME" | "PLUGIN") => Some(format!("{before} {word}")),
+        ("ENGINE", engine) if REMOTE_ENGINES.contains(&engine) => {
+            Some(format!("a table with ENGINE={engine}"))
+        }
+        (_, "SONAME") => Some("CREATE FUNCTION .. SONAME".to_owned()),
+        (_, "LOAD_FILE" | "SYS_EXEC" | "SYS_EVAL" | "MASTER_HOST") => Some(word.to_owned()),
+        _ => None,
     }
 }
 
@@ -389,6 +450,70 @@ mod tests {
         (script, stream.whole)
     }
 
+    /// What is known of `text` when every token of it is looked at.
+    fn looked_at(text: &str) -> (Script, bool) {
+        let mut script = Script::begin("shop");
+        let mut lexer = Lexer::default();
+        let mut see = |token: Token<'_>, line: u64| {
+            script.see(token, line);
+            None
+        };
+        text.as_bytes().chunks(1).for_each(|piece| lexer.feed(piece, &mut see));
+        let whole = lexer.finish(&mut see);
+        (script, whole)
+    }
+
+    /// What is known of it when rows are skimmed, and how many tokens there were.
+    fn skimmed(text: &str, piece: usize) -> (Script, bool, u32) {
+        let (mut script, mut lexer, mut tokens) = (Script::begin("shop"), Lexer::default(), 0);
+        let mut see = |token: Token<'_>, line: u64| {
+            tokens += 1;
+            script.see(token, line)
+        };
+        text.as_bytes().chunks(piece).for_each(|piece| lexer.feed(piece, &mut see));
+        let whole = lexer.finish(&mut see);
+        (script, whole, tokens)
+    }
+
+    /// What rows may be made of, and what only looks like it.
+    #[rustfmt::skip]
+    const PIECES: [&str; 48] = [
+        "INSERT INTO t VALUES ", "INSERT INTO `t` (`a`) VALUES\n", "(1,'a',NULL),", "(", "(", ")", ")", ",", ",", "1",
+        "-1.5e3", "--x", "-- c\n", "-", "'a'", "'it''s'", "'\\''", "'\\\\'", "'a\nb'", "\"q\"", "\"'\"", "''", "''''",
+        "'''", "'", "\"", "\\", "NULL", "LOAD_FILE('x')", "load_file", "123456789", "_binary '\\0'", "0xAB", ";", ";\n",
+        "\n", "/*!40101 ", "*/", "/* c */", "#x\n", "`n`", "DELIMITER //\n", "//", "é", " ON DUPLICATE KEY UPDATE a=1",
+        "SELECT", "\\! id\n", "system x\n",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn rows_are_skimmed_as_they_are_looked_at(
+            chosen in proptest::collection::vec(0..PIECES.len(), 1..80),
+            piece in proptest::prop_oneof![1..40_usize, 41..2000_usize],
+        ) {
+            let text: String = chosen.iter().filter_map(|number| PIECES.get(*number).copied()).collect();
+            let text = format!("INSERT INTO t VALUES {text}");
+            let (mut looked, whole) = looked_at(&text);
+            let (mut skim, skim_whole, _) = skimmed(&text, piece);
+            // The word before means nothing among values.
+            for script in [&mut looked, &mut skim] {
+                script.statement.before.clear();
+            }
+            proptest::prop_assert_eq!(format!("{looked:?}"), format!("{skim:?}"), "{}", text);
+            proptest::prop_assert_eq!(whole, skim_whole, "{}", text);
+        }
+    }
+
+    #[test]
+    fn most_of_the_rows_is_skimmed() {
+        let rows: String =
+            (0..5000).map(|n| format!("({n},'it''s row {n}\\n',NULL,_binary '\0',0xab,-1.5),\n")).collect();
+        let text = format!("INSERT INTO `t` VALUES\n{rows}(1);\n");
+        let (script, whole, tokens) = skimmed(&text, 16 << 10);
+        assert!(whole && tokens < 800, "{tokens} tokens");
+        assert_eq!(script.rows_of("shop", "t"), Some(5001));
+    }
+
     fn reaches(text: &str) -> Vec<String> {
         watched(text).0.reaches.into_iter().map(|deed| format!("{}@{}", deed.what, deed.line)).collect()
     }
@@ -433,6 +558,25 @@ mod tests {
         ] {
             assert_eq!(reaches(text), [what], "{text}");
         }
+    }
+
+    #[test]
+    fn bodies_that_would_reach_out_are_remembered() {
+        let (script, _) = watched(
+            "DELIMITER ;;\nCREATE DEFINER=`a`@`%` PROCEDURE `p`()\nBEGIN IF 1 THEN SELECT 1 INTO OUTFILE '/x'; END IF; END ;;\n\
+             CREATE TRIGGER x.t BEFORE INSERT ON u FOR EACH ROW SET NEW.a = LOAD_FILE('/x') ;;\n\
+             CREATE FUNCTION IF NOT EXISTS f() RETURNS int RETURN (SELECT COUNT(*) FROM outfile) ;;\nDELIMITER ;\n",
+        );
+        let hidden: Vec<_> = script
+            .hidden
+            .iter()
+            .map(|h| (h.kind.as_str(), h.database.as_str(), h.name.as_str(), h.what.as_str()))
+            .collect();
+        assert_eq!(
+            hidden,
+            [("PROCEDURE", "shop", "p", "SELECT .. INTO OUTFILE"), ("TRIGGER", "x", "t", "LOAD_FILE")]
+        );
+        assert!(script.reaches.is_empty());
     }
 
     #[test]

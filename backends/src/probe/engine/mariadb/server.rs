@@ -10,11 +10,12 @@ use firedrill_core::watch::Watch;
 use super::log;
 
 /// The data folder in a cell.
-pub(super) const DATA: &str = "/cell/data";
+pub(super) const DATA: &str = "/cell/.firedrill/mariadb";
 /// An empty folder, where plugins and files for the server would be.
-const NONE: &str = "/cell/none";
-const TEMPORARY: &str = "/cell/tmp";
-const SOCKET: &str = "/cell/db.sock";
+const NONE: &str = "/cell/.firedrill/none";
+/// A folder for what does not last.
+pub(super) const TEMPORARY: &str = "/cell/.firedrill/tmp";
+const SOCKET: &str = "/cell/.firedrill/db.sock";
 /// A server that recovers a large data folder may take this long.
 const START_MAX: Duration = Duration::from_secs(6 * 3600);
 /// A longer answer is not read.
@@ -130,12 +131,40 @@ impl Write for Answer {
     }
 }
 
+/// Where a server listens. Without a port that is a socket alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Listening {
+    pub(super) port: Option<u16>,
+    pub(super) socket: Option<String>,
+}
+
+impl Listening {
+    fn socket(&self) -> &str {
+        self.socket.as_deref().unwrap_or(SOCKET)
+    }
+
+    fn arguments(&self) -> Vec<String> {
+        let mut all = vec![format!("--socket={}", self.socket())];
+        match self.port {
+            None => all.push("--skip-networking".to_owned()),
+            Some(port) => all.extend(["--bind-address=127.0.0.1".to_owned(), format!("--port={port}")]),
+        }
+        all
+    }
+}
+
 /// A running server.
 pub(super) struct Server<'c> {
     cell: &'c dyn Cell,
     service: Box<dyn Service>,
     user: String,
+    socket: String,
     watch: Watch,
+}
+
+/// A program of MariaDB. In a cell with an application it is not the first kit that has it.
+pub(super) fn program<S: Into<String>>(name: &str, arguments: impl IntoIterator<Item = S>) -> Program {
+    Program { kit: super::NAME.to_owned(), ..Program::new(name, arguments) }
 }
 
 /// Makes the folders that servers and tools need.
@@ -153,11 +182,13 @@ impl<'c> Server<'c> {
         cell: &'c dyn Cell,
         arguments: &[String],
         user: &str,
+        listening: &Listening,
         watch: &Watch,
     ) -> Result<Self, Trouble> {
+        // The file is there for its folder.
+        cell.bring(&mut io::empty(), &format!("{}.keep", listening.socket()))?;
         let mut all: Vec<String> = [
             "--no-defaults",
-            "--skip-networking",
             "--skip-slave-start",
             "--skip-log-bin",
             "--skip-name-resolve",
@@ -178,14 +209,15 @@ impl<'c> Server<'c> {
         .map(str::to_owned)
         .to_vec();
         all.push(format!("--datadir={DATA}"));
-        all.push(format!("--socket={SOCKET}"));
-        all.push("--pid-file=/cell/db.pid".to_owned());
+        all.extend(listening.arguments());
+        all.push("--pid-file=/cell/.firedrill/db.pid".to_owned());
         all.push(format!("--tmpdir={TEMPORARY}"));
         all.push(format!("--secure-file-priv={NONE}"));
         all.push(format!("--plugin-dir={NONE}"));
         all.extend_from_slice(arguments);
-        let service = cell.start(&Program::new("mariadbd", all))?;
-        let server = Self { cell, service, user: user.to_owned(), watch: watch.clone() };
+        let service = cell.start(&program("mariadbd", all))?;
+        let (user, socket) = (user.to_owned(), listening.socket().to_owned());
+        let server = Self { cell, service, user, socket, watch: watch.clone() };
         server.wait()?;
         Ok(server)
     }
@@ -210,6 +242,11 @@ impl<'c> Server<'c> {
         }
     }
 
+    /// The cell.
+    pub(super) fn cell(&self) -> &'c dyn Cell {
+        self.cell
+    }
+
     /// What the server said, its end.
     pub(super) fn log(&self) -> String {
         self.service.log()
@@ -222,11 +259,16 @@ impl<'c> Server<'c> {
 
     /// Asks, and gives all rows of all answers.
     pub(super) fn ask(&self, sql: &str) -> Result<Vec<Row>, Trouble> {
+        self.answer(&[], sql).map(|answer| rows(&answer))
+    }
+
+    /// Asks, and gives what the client writes with these arguments.
+    pub(super) fn answer(&self, arguments: &[String], sql: &str) -> Result<Vec<u8>, Trouble> {
         let mut answer = Answer::default();
-        let ended = self.client(&[], Box::new(sql.as_bytes()), Some(Box::new(&mut answer)))?;
+        let ended = self.client(arguments, Box::new(sql.as_bytes()), Some(Box::new(&mut answer)))?;
         match self.refusal(&ended) {
             Some(trouble) => Err(trouble),
-            None => Ok(rows(&answer.0)),
+            None => Ok(answer.0),
         }
     }
 
@@ -250,10 +292,10 @@ impl<'c> Server<'c> {
         ]
         .map(str::to_owned)
         .to_vec();
-        all.push(format!("--socket={SOCKET}"));
+        all.push(format!("--socket={}", self.socket));
         all.push(format!("--user={}", self.user));
         all.extend_from_slice(arguments);
-        Ok(self.cell.run(&Program::new("mariadb", all), Pipes { stdin: Some(stdin), stdout })?)
+        Ok(self.cell.run(&program("mariadb", all), Pipes { stdin: Some(stdin), stdout })?)
     }
 
     /// Why a client did not succeed, if it did not.
@@ -296,10 +338,15 @@ impl<'c> Server<'c> {
         let said = if said.is_empty() { ended.stderr.clone() } else { said };
         let words = log::telling(&said).unwrap_or_else(|| ended.describe());
         // Only a crash or an exit of its own tells of the data: a kill is somebody's, or the memory limit's.
-        if ended.signal == Some(9) || ended.code == Some(137) || log::is_ours(&said) {
+        if ended.tells_nothing() || log::is_ours(&said) {
             return Trouble::Ours(format!("the server was ended or lacked something: {words}"));
         }
         Trouble::Dead(words)
+    }
+
+    /// The program itself, for whoever lets it run.
+    pub(super) fn into_service(self) -> Box<dyn Service> {
+        self.service
     }
 
     /// Ends the server.

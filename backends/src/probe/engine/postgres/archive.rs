@@ -10,12 +10,12 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 
-use firedrill_core::cell::{Cell, Ended, Pipes, Program, inside};
+use firedrill_core::cell::{Cell, Ended, Pipes, inside};
 use firedrill_core::error::Result;
 use firedrill_core::subject::Subject;
 
 use super::load::{Job, Loaded, load};
-use super::server::block_on;
+use super::server::{block_on, program};
 use crate::probe::engine::dumps::Dump;
 use crate::probe::names::{last, parent};
 
@@ -35,12 +35,12 @@ pub(super) struct Brought {
 /// Copies an archive into the cell.
 pub(super) fn bring(cell: &dyn Cell, subject: &Subject, dump: &Dump, number: u64) -> Result<Brought> {
     if last(&dump.path) == b"toc.dat" && dump.layers.is_empty() {
-        let path = inside(&format!("archive-{number}"));
+        let path = inside(&format!(".firedrill/archive-{number}"));
         let folder = Path::new(OsStr::from_bytes(parent(&dump.path)));
         cell.bring_tree(&subject.root.join(folder), &path)?;
         return Ok(Brought { path, broken: None });
     }
-    let path = inside(&format!("archive-{number}.dump"));
+    let path = inside(&format!(".firedrill/archive-{number}.dump"));
     // What cannot be unpacked is damage, while an error of the cell or of the file is not.
     let reader = dump.read(subject).map_err(|error| trouble(&error))?;
     let mut reader = Tolerant { reader, members: Members::default(), failed: None };
@@ -130,12 +130,12 @@ impl Read for Tolerant {
 
 /// Loads an archive. The second part is how pg_restore ended.
 pub(super) fn restore(job: &Job<'_>, brought: &Brought) -> (Loaded, Result<Ended>) {
-    let program = Program::new("pg_restore", ["-f", "-", &brought.path]);
+    let restore = program("pg_restore", ["-f", "-", &brought.path]);
     let cell = job.server.cell();
     let (reader, writer) = pipe();
     std::thread::scope(|scope| {
         let pipes = Pipes { stdin: None, stdout: Some(Box::new(writer)) };
-        let restoring = scope.spawn(move || cell.run(&program, pipes));
+        let restoring = scope.spawn(move || cell.run(&restore, pipes));
         let loaded = block_on(load(job, Box::new(reader)));
         let ended = restoring
             .join()

@@ -1,8 +1,9 @@
 //! What can be said once everything was loaded: what is missing, and what changed.
 
 use firedrill_core::finding::Finding;
+use firedrill_core::subject::Subject;
 
-use super::examine::Gathered;
+use super::fill::Gathered;
 use super::past;
 use super::roster::Roster;
 use super::wire::shown;
@@ -12,25 +13,12 @@ use crate::probe::engine::session::Session;
 const ROLES_TOLD: usize = 20;
 
 /// Tells what is missing in the snapshot as a whole.
-pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gathered) {
+pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, mut gathered: Gathered) {
+    lost_roles(session, &gathered);
     let subject = session.subject;
-    let missing: Vec<_> = gathered
-        .missing
-        .iter()
-        // Every cluster has a superuser, and the usual name of it says nothing about the backup.
-        .filter(|(role, _)| !gathered.roles.contains(*role) && role.as_str() != "postgres")
-        .collect();
-    for (role, locations) in missing.iter().take(ROLES_TOLD) {
-        let places: Vec<_> = locations.iter().map(String::as_str).take(3).collect();
-        session.find(Finding::gap(
-            "postgres.role",
-            places.join(", "),
-            format!("the role {}, which owns or may use something in it", shown(role, 80)),
-            "no dump in this snapshot makes it: back roles up with `pg_dumpall --roles-only`",
-        ));
-    }
-    if missing.len() > ROLES_TOLD {
-        session.examination.findings_omitted += (missing.len() - ROLES_TOLD) as u64;
+    if !gathered.incomplete && !subject.manifest.is_complete() && lacks_something(subject, &gathered) {
+        session.examination.interrupt("not all of the snapshot can be read");
+        gathered.give_up();
     }
     for (number, expectation) in subject.drill.expectations.postgres.iter().enumerate() {
         let of = [expectation.file.as_deref(), expectation.database.as_deref()];
@@ -57,5 +45,36 @@ pub(super) fn conclude(session: &mut Session<'_>, roster: &Roster, gathered: Gat
     past::compare(subject, &gathered.rows, &mut session.examination);
     if let Some(recorded) = gathered.recorded {
         recorded.close(&mut session.examination);
+    }
+}
+
+/// Whether something that is expected was not seen.
+fn lacks_something(subject: &Subject, gathered: &Gathered) -> bool {
+    subject.drill.expectations.postgres.iter().enumerate().any(|(number, expectation)| {
+        !gathered.met.contains(&number) || expectation.roles.iter().any(|role| !gathered.roles.contains(role))
+    })
+}
+
+/// Tells of roles that the dumps need and none of them brings along.
+pub(super) fn lost_roles(session: &mut Session<'_>, gathered: &Gathered) {
+    let missing: Vec<_> = gathered
+        .missing
+        .iter()
+        // Every cluster has a superuser, and the usual name of it says nothing about the backup.
+        .filter(|(role, _)| !gathered.roles.contains(*role) && role.as_str() != "postgres")
+        .collect();
+    for (role, locations) in missing.iter().take(ROLES_TOLD) {
+        let places: Vec<_> = locations.iter().map(String::as_str).take(3).collect();
+        session.find(Finding::gap(
+            "postgres.role",
+            places.join(", "),
+            format!("the role {}, which owns or may use something in it", shown(role, 80)),
+            "no dump in this snapshot makes it: back roles up with `pg_dumpall --roles-only`",
+        ));
+    }
+    if let Some(more) = missing.len().checked_sub(ROLES_TOLD).filter(|more| *more > 0) {
+        // Gaps weigh nothing, while findings that were left out do.
+        session
+            .note(format!("{more} more roles that the dumps need, and that no dump in this snapshot makes"));
     }
 }

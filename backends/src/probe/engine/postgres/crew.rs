@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use super::load::Job;
 use super::statement::Statement;
 use super::wire::{Client, Failure};
+use super::witness::{self, Shared};
 
 /// More connections than this help no more.
 const CONNECTIONS_MAX: usize = 4;
@@ -56,13 +57,24 @@ pub(super) struct Crew {
     work: Option<Work>,
     /// What was set in the session of the loader.
     settings: Vec<Vec<u8>>,
+    witness: Shared,
 }
 
 impl Crew {
+    /// Connections that tell `witness` what they are told.
+    pub(super) fn new(witness: &Shared) -> Self {
+        Self { witness: Shared::clone(witness), ..Self::default() }
+    }
+
     /// The session of the loader is a new one.
     pub(super) fn forget(&mut self) {
         self.idle.clear();
         self.settings.clear();
+    }
+
+    /// What the session of a connection was told to do may no longer be so.
+    pub(super) fn let_go(&mut self) {
+        self.idle.clear();
     }
 
     /// The loader has set something.
@@ -99,11 +111,12 @@ impl Crew {
         let mut client = match self.idle.pop() {
             Some(client) => client,
             None => {
-                let settings = [("client_min_messages", "error")];
-                let mut client = job.server.connect(database, job.watch, &settings).await?;
+                let mut client = job.server.connect(database, job.watch, &[]).await?;
                 for sql in &self.settings {
                     client.ask(sql).await?;
                 }
+                client.ask(witness::listen()).await?;
+                client.tell(&self.witness);
                 client
             }
         };

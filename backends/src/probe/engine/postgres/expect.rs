@@ -2,6 +2,7 @@
 
 use firedrill_core::canary::{Canary, LENGTH_MAX};
 use firedrill_core::config::settings::DatabaseExpectation;
+use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::finding::{Examination, Finding, RecoveryBasis, RecoveryPoint};
 use firedrill_core::subject::Subject;
 use jiff::{SignedDuration, Timestamp};
@@ -59,7 +60,11 @@ async fn first_column(client: &mut Questions, sql: &str) -> Result<Result<Option
             let first = answer.rows.into_iter().next().and_then(|row| row.into_iter().next());
             Ok(Ok(first.map(|value| value.unwrap_or_else(|| "NULL".to_owned()))))
         }
-        Err(Failure::Refused(error)) if error.severity == "ERROR" => Ok(Err(error.to_string())),
+        Err(Failure::Refused(error)) if error.is_about_data() => Ok(Err(error.to_string())),
+        Err(Failure::Refused(error)) if error.severity == "ERROR" => {
+            let what = format!("get an answer to `{}`", shown(sql, 200));
+            Err(Failure::Stopped(Error::new(ErrorKind::Unavailable, what).because(error.to_string())))
+        }
         Err(failure) => Err(failure),
     }
 }

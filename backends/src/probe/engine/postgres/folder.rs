@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use firedrill_core::cell::{Cell, Pipes, Program, inside};
+use firedrill_core::cell::{Cell, Ended, Pipes, inside};
 use firedrill_core::config::settings::DatabaseExpectation;
-use firedrill_core::error::Error;
+use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::event::Phase;
 use firedrill_core::finding::{Finding, RecoveryBasis, RecoveryPoint};
 use firedrill_core::manifest::{Entry, Kind};
@@ -18,9 +18,10 @@ use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
 use super::amcheck;
-use super::examine::{Asked, Gathered, ask};
-use super::roster::{Folder, join};
-use super::server::{SUPERUSER, Server, block_on, kit, last_words};
+use super::examine::{Asked, ask, compare_recorded};
+use super::fill::Gathered;
+use super::roster::{Folder, Unknown, join};
+use super::server::{Listening, SUPERUSER, Server, block_on, ended_badly, is_ours, last_words, program};
 use super::wire::{Failure, shown};
 use crate::probe::engine::session::Session;
 use crate::probe::names::last;
@@ -39,18 +40,21 @@ const LEFT_BEHIND: [&[u8]; 10] = [
     b"conf.d",
 ];
 
+/// Who may connect: whoever is in the cell.
+const ACCESS: &str = "local all all trust\nhost all all 127.0.0.1/32 trust\nhost all all ::1/128 trust\n";
+
 /// The data inside the cell.
 fn data() -> String {
-    inside("pgdata")
+    inside(".firedrill/pgdata")
 }
 
 /// Settings of a server on a copy, beyond those of all. What is in the copy may need the wide limits: replication
 /// slots, prepared transactions, a log of any level.
 fn settings() -> Vec<(&'static str, String)> {
     vec![
-        ("config_file", inside("own/postgresql.conf")),
-        ("hba_file", inside("own/pg_hba.conf")),
-        ("ident_file", inside("own/pg_ident.conf")),
+        ("config_file", inside(".firedrill/own/postgresql.conf")),
+        ("hba_file", inside(".firedrill/own/pg_hba.conf")),
+        ("ident_file", inside(".firedrill/own/pg_ident.conf")),
         ("wal_level", "logical".to_owned()),
         ("max_wal_senders", "0".to_owned()),
         ("max_replication_slots", "200".to_owned()),
@@ -65,7 +69,7 @@ fn settings() -> Vec<(&'static str, String)> {
 /// Starts a copy of a data folder, and asks it.
 pub(super) fn examine(session: &mut Session<'_>, folder: &Folder, gathered: &mut Gathered) {
     let subject = session.subject;
-    let Some(cell) = session.open(&[kit(folder.major, true)]) else {
+    let Some(cell) = session.open(&[folder.kit()]) else {
         return gathered.give_up();
     };
     match start(session, cell.as_ref(), folder, gathered) {
@@ -97,25 +101,7 @@ fn start(
     folder: &Folder,
     gathered: &mut Gathered,
 ) -> Result<bool, Error> {
-    let subject = session.subject;
-    // Copying it is making a scratch copy: a person would start it where it was restored to.
-    if !bring(session, cell, folder)? {
-        return Ok(false);
-    }
-    let Some(control) = control(session, cell, folder)? else { return Ok(false) };
-    tell_state(session, folder, &control);
-    let start = Instant::now();
-    let recovered = recover(session, cell, folder)?;
-    session.spent(Phase::Start, start.elapsed());
-    if !recovered {
-        return Ok(false);
-    }
-    checksums(session, cell, folder, &control)?;
-    let settings = settings();
-    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let start = Instant::now();
-    let server = Server::start(cell, &data(), &settings, &subject.watch)?;
-    session.spent(Phase::Start, start.elapsed());
+    let Some(server) = boot(session, cell, folder, &Listening::default())? else { return Ok(false) };
     if let Err(failure) = ask_all(session, &server, folder, gathered) {
         let died = format!("{failure} (the server's log: {})", last_words(&server.log()));
         session.examination.interrupt(format!("{}: cannot ask what is in it: {died}", folder.location));
@@ -126,14 +112,63 @@ fn start(
     Ok(true)
 }
 
+/// Recovers a copy of the folder, and starts a server on it. `None`: it cannot be started, which is on record.
+pub(super) fn boot<'c>(
+    session: &mut Session<'_>,
+    cell: &'c dyn Cell,
+    folder: &Folder,
+    listening: &Listening,
+) -> Result<Option<Server<'c>>, Error> {
+    if !is_a_version(session, folder)? {
+        return Ok(None);
+    }
+    // Copying it is making a scratch copy: a person would start it where it was restored to.
+    if !bring(session, cell, folder)? {
+        return Ok(None);
+    }
+    let Some(control) = control(session, cell, folder)? else { return Ok(None) };
+    tell_state(session, folder, &control);
+    let start = Instant::now();
+    let recovered = recover(session, cell, folder)?;
+    session.spent(Phase::Start, start.elapsed());
+    if !recovered {
+        return Ok(None);
+    }
+    checksums(session, cell, folder, &control)?;
+    let settings = settings();
+    let settings: Vec<_> = settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let start = Instant::now();
+    let server = Server::start(cell, &data(), &settings, listening, &session.subject.watch)?;
+    session.spent(Phase::Start, start.elapsed());
+    Ok(Some(server))
+}
+
+/// Whether the folder says which version it is of. `false`: it says nonsense, which is on record.
+fn is_a_version(session: &mut Session<'_>, folder: &Folder) -> Result<bool, Error> {
+    match &folder.version {
+        Ok(_) => Ok(true),
+        Err(Unknown::Unread(why)) => {
+            Err(Error::new(ErrorKind::Scratch, "read its PG_VERSION").because(why.clone()))
+        }
+        Err(Unknown::Nonsense(seen)) => {
+            session.find(Finding::damage(
+                "postgres.recovery",
+                format!("{}/PG_VERSION", folder.location),
+                "the version of PostgreSQL that the folder belongs to",
+                format!("`{seen}`"),
+            ));
+            session.examination.checked += 1;
+            Ok(false)
+        }
+    }
+}
+
 /// Copies the folder into the cell. `false`: a part of it is elsewhere and not in the snapshot, which is on record.
 fn bring(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Result<bool, Error> {
     let subject = session.subject;
     let children = children(subject, &folder.path);
-    for (name, text) in
-        [("own/postgresql.conf", ""), ("own/pg_hba.conf", "local all all trust\n"), ("own/pg_ident.conf", "")]
-    {
-        cell.bring(&mut text.as_bytes(), &inside(name))?;
+    for (name, text) in [("postgresql.conf", ""), ("pg_hba.conf", ACCESS), ("pg_ident.conf", "")] {
+        cell.bring(&mut text.as_bytes(), &inside(&format!(".firedrill/own/{name}")))?;
     }
     for entry in children.iter().filter(|entry| !LEFT_BEHIND.contains(&entry.name())) {
         let name = String::from_utf8_lossy(entry.name()).into_owned();
@@ -220,8 +255,11 @@ fn on_disk(subject: &Subject, path: &[u8]) -> PathBuf {
 type Control = BTreeMap<String, String>;
 
 fn control(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Result<Option<Control>, Error> {
-    let ended = cell.run(&Program::new("pg_controldata", ["-D", &data()]), Pipes::default())?;
+    let ended = cell.run(&program("pg_controldata", ["-D", &data()]), Pipes::default())?;
     let said = String::from_utf8_lossy(&ended.stdout).into_owned();
+    if is_ours(&ended) {
+        return Err(ended_badly("pg_controldata", &ended));
+    }
     let warned = format!("{said}\n{}", ended.stderr);
     if !ended.succeeded() || warned.contains("WARNING") {
         let seen = if ended.succeeded() { "its checksum does not fit".to_owned() } else { ended.describe() };
@@ -289,8 +327,7 @@ fn recover(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Resul
         arguments.push(database.to_owned());
         let sql = format!("CREATE ROLE {SUPERUSER} SUPERUSER LOGIN;\n");
         let stdin: Box<dyn std::io::Read + Send> = Box::new(std::io::Cursor::new(sql.into_bytes()));
-        let ended =
-            cell.run(&Program::new("postgres", arguments), Pipes { stdin: Some(stdin), stdout: None })?;
+        let ended = cell.run(&program("postgres", arguments), Pipes { stdin: Some(stdin), stdout: None })?;
         said = ended.stderr.clone();
         if ended.succeeded() {
             let recovery =
@@ -305,19 +342,15 @@ fn recover(session: &mut Session<'_>, cell: &dyn Cell, folder: &Folder) -> Resul
             }
             return Ok(true);
         }
+        if is_ours(&ended) {
+            return Err(ended_badly("postgres", &ended));
+        }
         if !said.contains("does not exist") {
             break;
         }
     }
     let words = last_words(&said);
-    let ours = [
-        "No space left",
-        "could not fork",
-        "annot allocate memory",
-        "out of memory",
-        "incompatible with server",
-    ];
-    if ours.iter().any(|text| said.contains(text)) {
+    if said.contains("incompatible with server") {
         session.examination.interrupt(format!("{}: cannot be recovered here: {words}", folder.location));
     } else {
         session.find(Finding::damage(
@@ -345,19 +378,54 @@ fn checksums(
         return Ok(());
     }
     let start = Instant::now();
-    let ended = cell.run(&Program::new("pg_checksums", ["--check", "-D", &data()]), Pipes::default())?;
+    let ended = cell.run(&program("pg_checksums", ["--check", "-D", &data()]), Pipes::default())?;
     session.spent(Phase::Verify, start.elapsed());
-    if !ended.succeeded() {
-        let said =
-            ended.stderr.lines().find(|line| line.contains("verification failed")).unwrap_or(&ended.stderr);
-        session.find(Finding::damage(
+    match Checked::of(&ended) {
+        Checked::Fit => {}
+        Checked::Broken(said) => session.find(Finding::damage(
             "postgres.checksums",
             &folder.location,
             "pages that fit their checksums",
-            shown(said, 300),
-        ));
+            said,
+        )),
+        // Before version 12 it has another name. The server itself compares what it reads.
+        Checked::Absent => session.examination.not_verified.push(format!(
+            "{}: checksums of pages that nobody reads: there is no pg_checksums",
+            folder.location
+        )),
+        Checked::Unknown(why) => {
+            session
+                .examination
+                .interrupt(format!("{}: cannot compare its checksums: {why}", folder.location));
+        }
     }
     Ok(())
+}
+
+/// What pg_checksums has to say.
+#[derive(Debug, PartialEq, Eq)]
+enum Checked {
+    Fit,
+    Broken(String),
+    Absent,
+    Unknown(String),
+}
+
+impl Checked {
+    fn of(ended: &Ended) -> Self {
+        // `could not read block 3 in file "base/5/1259": read 100 of 8192`: a file was cut.
+        let tells = |line: &&str| {
+            line.contains("checksum verification failed")
+                || line.contains("could not read block") && line.contains(": read ")
+        };
+        let said = ended.stderr.lines().find(tells);
+        match (ended.succeeded(), said) {
+            (true, _) => Self::Fit,
+            (false, Some(said)) => Self::Broken(shown(said, 300)),
+            (false, None) if matches!(ended.code, Some(126 | 127)) => Self::Absent,
+            (false, None) => Self::Unknown(ended.describe()),
+        }
+    }
 }
 
 fn ask_all(
@@ -389,14 +457,8 @@ fn ask_all(
         let meant =
             |expectation: &DatabaseExpectation| is_meant(subject, folder, expectation, database, &databases);
         let counted = ask(session, &asked, &meant, gathered)?;
-        match amcheck::check(&asked, subject.watch.left()) {
-            Ok(None) => {}
-            Ok(Some(seen)) => {
-                let expected = "indexes that fit their tables";
-                session.find(Finding::damage("postgres.index", &location, expected, seen));
-            }
-            Err(why) => session.examination.interrupt(format!("{location}: cannot check its indexes: {why}")),
-        }
+        compare_recorded(session, &asked, (&folder.path, true), gathered)?;
+        amcheck::check_folder(session, &asked);
         let rows = counted.iter().map(|(table, rows)| (table.shown(), *rows)).collect();
         gathered.rows.insert(location, rows);
         session.examination.checked += 1;
@@ -425,5 +487,36 @@ pub(super) fn is_only<S: AsRef<str>>(database: &str, all: &[S]) -> bool {
         (None, _) => database == "postgres",
         (Some(only), None) => only == database,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_are_damaged_only_where_they_were_compared() {
+        let ended = |code: Option<i32>, signal: Option<i32>, stderr: &str| {
+            Checked::of(&Ended { code, signal, stderr: stderr.to_owned(), ..Ended::default() })
+        };
+        let failed =
+            "pg_checksums: error: checksum verification failed in file \"base/5/1\", block 3: calculated";
+        let cut = "pg_checksums: error: could not read block 3 in file \"base/5/1\": read 100 of 8192";
+        let disk = "pg_checksums: error: could not read block 3 in file \"base/5/1\": Input/output error";
+        assert_eq!(ended(Some(0), None, ""), Checked::Fit);
+        assert!(matches!(ended(Some(1), None, failed), Checked::Broken(_)));
+        assert!(matches!(ended(Some(1), None, cut), Checked::Broken(_)));
+        assert!(matches!(ended(None, Some(9), failed), Checked::Broken(_)), "found before it was killed");
+        for code in [126, 127] {
+            assert_eq!(ended(Some(code), None, "pg_checksums: not found"), Checked::Absent);
+        }
+        for (code, signal, stderr) in
+            [(Some(1), None, disk), (Some(137), None, ""), (None, Some(9), ""), (None, None, "")]
+        {
+            assert!(
+                matches!(ended(code, signal, stderr), Checked::Unknown(_)),
+                "{code:?} {signal:?} {stderr}"
+            );
+        }
     }
 }

@@ -74,6 +74,10 @@ pub(super) fn missing_software(statement: &Statement<'_>, error: &ServerError) -
         let name = statement.name_after(2).unwrap_or_default();
         return Some(format!("the extension {}{version}", shown(&name, 80)));
     }
+    // A dump of some schemas alone leaves the extension out, and not what needs it.
+    if error.code == "3F000" && error.message.contains("\"_timescaledb_") {
+        return Some("the extension timescaledb".to_owned());
+    }
     let library = error.code == "58P01" && error.message.contains("could not access file");
     library.then(|| format!("a library: {}", shown(&error.message, 120)))
 }
@@ -86,18 +90,19 @@ pub(super) fn is_about_other_servers(error: &ServerError) -> bool {
 /// Whether an error tells of something behind the statement itself, a function or a trigger, that looked for another
 /// server, a program or a file of the server. What a statement does openly is never executed.
 pub(super) fn has_reached_out(error: &ServerError) -> bool {
-    let from_within = error.context.contains("function ");
+    error.context.contains("function ") && is_about_the_outside(error)
+}
+
+/// Whether an error is about another server, a program or a file of the server.
+pub(super) fn is_about_the_outside(error: &ServerError) -> bool {
     let of_file = ["file", "directory", "command", "program"].iter().any(|word| error.message.contains(word));
-    from_within
-        && match error.code.as_str() {
-            "08000" | "08001" | "08003" | "08004" | "08006" | "2F003" => true,
-            // A program that failed, or one that could not be started.
-            "38000" | "XX000" => {
-                error.message.starts_with("program ") || error.message.contains("execute command")
-            }
-            "42501" | "58P01" | "58P02" | "58030" | "42809" => {
-                of_file && error.message.starts_with("could not ")
-            }
-            _ => false,
+    match error.code.as_str() {
+        "08000" | "08001" | "08003" | "08004" | "08006" | "2F003" => true,
+        // A program that failed, or one that could not be started.
+        "38000" | "XX000" => {
+            error.message.starts_with("program ") || error.message.contains("execute command")
         }
+        "42501" | "58P01" | "58P02" | "58030" | "42809" => of_file && error.message.starts_with("could not "),
+        _ => false,
+    }
 }

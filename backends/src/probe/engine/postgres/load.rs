@@ -23,6 +23,7 @@ use super::split::{End, Piece, Splitter};
 use super::statement::Statement;
 use super::supply::Supplied;
 use super::wire::{Client, Failure, shown};
+use super::witness::{self, Shared};
 
 /// Pieces that wait between the thread that reads and the server.
 const PIECES: usize = 16;
@@ -113,6 +114,7 @@ pub(super) async fn load(job: &Job<'_>, reader: Box<dyn Read + Send>) -> Loaded 
             }
         }
     });
+    let witness = Shared::default();
     let mut loader = Loader {
         job,
         client: None,
@@ -120,7 +122,9 @@ pub(super) async fn load(job: &Job<'_>, reader: Box<dyn Read + Send>) -> Loaded 
         batch: Vec::new(),
         batch_bytes: 0,
         ids: BTreeMap::new(),
-        crew: Crew::default(),
+        crew: Crew::new(&witness),
+        witness,
+        deaf: false,
         restricted: None,
         created_something: false,
         loaded: Loaded::default(),
@@ -130,6 +134,8 @@ pub(super) async fn load(job: &Job<'_>, reader: Box<dyn Read + Send>) -> Loaded 
         Err(stop) => stop,
     };
     loader.loaded.outcome = outcome;
+    loader.told(0);
+    loader.unused();
     drop(pieces);
     // It ends with the next piece that nobody takes; a panic of it is ours.
     if thread.join().is_err() {
@@ -147,6 +153,10 @@ struct Loader<'a> {
     /// Object ids of tables by name, as the session sees them now.
     ids: BTreeMap<String, Option<u32>>,
     crew: Crew,
+    /// What functions do while it is loaded.
+    witness: Shared,
+    /// A function has silenced the reports of the server.
+    deaf: bool,
     restricted: Option<Vec<u8>>,
     created_something: bool,
     loaded: Loaded,
@@ -190,15 +200,19 @@ impl Loader<'_> {
         self.ids.clear();
         self.crew.forget();
         self.client = None;
-        let settings = [("client_min_messages", "error"), ("allow_in_place_tablespaces", "on")];
-        let settings = if self.job.server.major() >= 15 { &settings[..] } else { &settings[..1] };
-        let connected = self.job.server.connect(&self.database, self.job.watch, settings).await;
-        self.client = Some(connected.map_err(|failure| {
+        let mut settings = witness::SETTINGS.to_vec();
+        if self.job.server.major() >= 15 {
+            settings.push(("allow_in_place_tablespaces", "on"));
+        }
+        let connected = self.job.server.connect(&self.database, self.job.watch, &settings).await;
+        let mut client = connected.map_err(|failure| {
             Outcome::Interrupted(format!(
                 "cannot connect to the database {}: {failure}",
                 shown(&self.database, 80)
             ))
-        })?);
+        })?;
+        client.tell(&self.witness);
+        self.client = Some(client);
         self.loaded.databases.entry(self.database.clone()).or_default();
         Ok(())
     }
@@ -226,6 +240,10 @@ impl Loader<'_> {
                 self.reached(finding);
                 return Ok(());
             }
+            witness::with(&self.witness, |witness| {
+                witness.learn(&statement);
+                witness.views(&statement);
+            });
             if statement.alters_rows() {
                 self.filled().altered = true;
             }
@@ -319,6 +337,8 @@ impl Loader<'_> {
                     for ((_, text), tag) in batch.iter().zip(&answer.tags) {
                         self.inserted(text, tag).await?;
                     }
+                    self.told(batch.first().map_or(0, |(line, _)| *line));
+                    self.listen(b"").await?;
                     self.loaded.statements += batch.len() as u64;
                     return Ok(());
                 }
@@ -346,6 +366,7 @@ impl Loader<'_> {
                     if saved {
                         self.quietly("RELEASE firedrill").await?;
                     }
+                    self.told(line);
                     self.loaded.statements += 1;
                     if insert {
                         let tag = answer.tags.first().cloned().unwrap_or_default();
@@ -379,6 +400,14 @@ impl Loader<'_> {
         }
     }
 
+    /// Makes the server report again, if this statement or a function in it may have changed that.
+    async fn listen(&mut self, sql: &[u8]) -> Result<(), Outcome> {
+        if std::mem::take(&mut self.deaf) || witness::silences(sql) {
+            self.quietly(&witness::listen()).await?;
+        }
+        Ok(())
+    }
+
     /// What has to follow a statement.
     async fn afterwards(&mut self, sql: &[u8]) -> Result<(), Outcome> {
         let statement = Statement::new(sql);
@@ -389,6 +418,7 @@ impl Loader<'_> {
         if sets || statement.begins(&["select"]) && statement.has(&["set_config"]) {
             self.crew.set(sql);
         }
+        self.listen(sql).await?;
         if statement.begins(&["create", "extension"])
             && statement.name_after(2).is_some_and(|name| name == "timescaledb")
         {

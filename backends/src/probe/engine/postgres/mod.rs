@@ -6,18 +6,26 @@
 //! foreign keys and unique indexes hold, because the engine made them anew; the next number of each sequence is
 //! free; what the config expects of a database (tables, rows, answers, the newest row, roles) is so; canaries in a
 //! table `firedrill_canary` are authentic. What a dump would need besides (roles, tablespaces, extensions) is told.
-//! No dump can run a command of psql, and what reaches outside of the database is not executed.
+//! No dump can run a command of psql, and what openly reaches outside of the database is not executed. What tries it
+//! from within functions, triggers, views and texts that are put together is contained by the cell, and the server
+//! itself tells of it, also when the function swallows the error. Functions and views that would reach out, and were
+//! not used, are noted: an application may do that every day.
 //!
 //! *Not verified*: constraints that were NOT VALID at the source; the order of text under a locale that the engine
 //! lacks; what an application makes of the data; large objects beyond that the engine takes them; older
-//! generations of a dump; materialized views over other servers; passwords of roles.
+//! generations of a dump; materialized views over other servers; passwords of roles; what functions reach for that
+//! are written in C, Python or Perl, that read tables of other servers by a foreign data wrapper, or that are bound to
+//! their statements already (`BEGIN ATOMIC`); what a function does while a setting of its own silences the reports of
+//! the server; whether a column's default that reaches out was used. All of that is contained all the same.
 //!
 //! | file | what lives there |
 //! |---|---|
 //! | `examine`, `roster` | one examination; which dumps and folders there are, and who is expected |
 //! | `server`, `wire`, `questions` | an engine in a cell, its protocol for loading, and a client for questions |
 //! | `split`, `shape`, `statement` | where statements end, and what they are |
-//! | `load`, `crew`, `forgive`, `supply` | dumps on their way in, side by side, and what an empty engine lacks |
+//! | `witness` | what functions do while a dump is loaded, as the server tells it |
+//! | `fill`, `load`, `crew`, `forgive`, `supply` | dumps on their way in, side by side, and what an empty engine lacks |
+//! | `served` | a server for somebody else: an application, an invariant |
 //! | `archive`, `folder` | pg_restore, and data folders |
 //! | `verify`, `amcheck`, `expect` | questions: about every database, and by a person |
 //! | `conclude`, `past` | what is missing in all, and what changed since the last drill |
@@ -28,12 +36,14 @@ mod conclude;
 mod crew;
 mod examine;
 mod expect;
+mod fill;
 mod folder;
 mod forgive;
 mod load;
 mod past;
 mod questions;
 mod roster;
+pub(super) mod served;
 mod server;
 mod shape;
 mod split;
@@ -41,6 +51,7 @@ mod statement;
 mod supply;
 mod verify;
 mod wire;
+mod witness;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,8 @@ use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, Config, Error, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
+use crate::probe::rows::{Rows, TextRow, TooMuch};
+
 use super::wire::{ANSWER_MAX, Answer, Failure, MESSAGE_MAX, ROWS_MAX, Row, ServerError, TICK};
 
 /// One connection for questions.
@@ -60,6 +62,25 @@ impl Questions {
     pub(super) async fn ask(&mut self, sql: impl AsRef<str>) -> Result<Answer, Failure> {
         patiently(&self.watch, answer(&self.client, sql.as_ref())).await?
     }
+
+    /// Asks for rows, and takes all of them or none.
+    pub(super) async fn rows(&mut self, sql: &str) -> Result<Vec<TextRow>, Untaken> {
+        patiently(&self.watch, rows(&self.client, sql)).await?
+    }
+}
+
+/// Why rows could not be taken.
+pub(super) enum Untaken {
+    /// The question failed.
+    Failed(Failure),
+    /// There are more than anybody wants to hold.
+    TooMuch(TooMuch),
+}
+
+impl From<Failure> for Untaken {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// Waits for something as long as the watch allows.
@@ -88,6 +109,18 @@ async fn answer(client: &Client, sql: &str) -> Result<Answer, Failure> {
         }
     }
     Ok(answer)
+}
+
+async fn rows(client: &Client, sql: &str) -> Result<Vec<TextRow>, Untaken> {
+    let messages = client.simple_query_raw(sql).await.map_err(|error| failure(&error))?;
+    let mut messages = pin!(messages);
+    let mut rows = Rows::default();
+    while let Some(message) = messages.next().await {
+        if let SimpleQueryMessage::Row(row) = message.map_err(|error| failure(&error))? {
+            rows.push(texts(&row)).map_err(Untaken::TooMuch)?;
+        }
+    }
+    Ok(rows.into_all())
 }
 
 fn texts(row: &SimpleQueryRow) -> Row {

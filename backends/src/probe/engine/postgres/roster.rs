@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::io::Read;
 
-use firedrill_core::cell::Kit;
+use firedrill_core::cell::{Kit, Version};
 use firedrill_core::config::settings::DatabaseExpectation;
 use firedrill_core::manifest::{Kind, display_path};
 use firedrill_core::subject::Subject;
 
 use super::archive;
 use super::server::kit;
+use super::wire::shown;
 use crate::probe::engine::dumps::{Dump, DumpKind, Dumps};
 use crate::probe::names::{last, parent};
 use crate::probe::restored::Restored;
@@ -37,7 +38,30 @@ pub(super) struct Folder {
     /// Its path in the snapshot.
     pub(super) path: Vec<u8>,
     pub(super) location: String,
-    pub(super) major: Option<u32>,
+    /// The version in its PG_VERSION.
+    pub(super) version: Result<Version, Unknown>,
+}
+
+impl Folder {
+    /// The software that it needs: exactly its version. Before 10, the second number was part of that.
+    pub(super) fn kit(&self) -> Kit {
+        match self.version {
+            Ok(version) if version.major < 10 => {
+                Kit { at_least: Some(version), at_most: Some(version), ..kit(None, true) }
+            }
+            Ok(version) => kit(Some(version.major), true),
+            Err(_) => kit(None, true),
+        }
+    }
+}
+
+/// Why nobody knows the version of a data folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Unknown {
+    /// We could not read it.
+    Unread(String),
+    /// It names none. What it says instead.
+    Nonsense(String),
 }
 
 /// What there is to load.
@@ -70,7 +94,7 @@ impl Roster {
     /// The software that each of them needs.
     pub(super) fn kits(&self) -> impl Iterator<Item = Kit> {
         let dumps = self.dumps.iter().map(|candidate| kit(candidate.major, false));
-        dumps.chain(self.folders.iter().map(|folder| kit(folder.major, true)))
+        dumps.chain(self.folders.iter().map(Folder::kit))
     }
 
     fn find_folders(&mut self, subject: &Subject) {
@@ -87,13 +111,32 @@ impl Roster {
         self.folders_omitted = roots.len().saturating_sub(FOLDERS_MAX);
         let restored = Restored::open(&subject.root);
         for root in roots.into_iter().take(FOLDERS_MAX) {
-            let head =
-                restored.as_ref().ok().and_then(|r| r.head(&join(root, b"PG_VERSION"), 32).ok().flatten());
-            let major = head.and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok());
+            let read = |restored: &Restored| match restored.head(&join(root, b"PG_VERSION"), 32) {
+                Ok(Some(text)) => data_version(&text),
+                Ok(None) => Err(Unknown::Unread("it is not there as a regular file".to_owned())),
+                Err(error) => Err(Unknown::Unread(error.to_string())),
+            };
+            let version = match &restored {
+                Ok(restored) => read(restored),
+                Err(error) => Err(Unknown::Unread(error.to_string())),
+            };
             let location = if root.is_empty() { ".".to_owned() } else { display_path(root) };
-            self.folders.push(Folder { path: root.to_vec(), location, major });
+            self.folders.push(Folder { path: root.to_vec(), location, version });
         }
     }
+}
+
+/// The version in a PG_VERSION: `15`, or `9.6` before there was a 10.
+fn data_version(text: &[u8]) -> Result<Version, Unknown> {
+    let text = String::from_utf8_lossy(text);
+    let text = text.trim();
+    let number = |text: &str| text.parse::<u32>().ok().filter(|_| text.bytes().all(|b| b.is_ascii_digit()));
+    let version = match text.split_once('.') {
+        Some((major, minor)) => number(major).zip(number(minor)),
+        None => number(text).map(|major| (major, 0)),
+    };
+    let version = version.filter(|(major, _)| *major > 0);
+    version.map(|(major, minor)| Version::new(major, minor)).ok_or_else(|| Unknown::Nonsense(shown(text, 40)))
 }
 
 /// `name` in `folder`.
@@ -102,7 +145,7 @@ pub(super) fn join(folder: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 impl Candidate {
-    fn of(subject: &Subject, dump: Dump) -> Self {
+    pub(super) fn of(subject: &Subject, dump: Dump) -> Self {
         let mut head = Vec::new();
         // Cut or damaged: loading it will tell. What was read until then is there all the same.
         let _read = dump.read(subject).and_then(|reader| reader.take(HEAD_MAX).read_to_end(&mut head));
@@ -176,6 +219,26 @@ pub(super) fn major(version: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_data_folder_needs_exactly_its_version() {
+        let folder = |text: &str| Folder {
+            path: Vec::new(),
+            location: ".".to_owned(),
+            version: data_version(text.as_bytes()),
+        };
+        for (text, fits, others) in [
+            ("15\n", Version::new(15, 18), [Version::new(14, 9), Version::new(16, 0)]),
+            ("9.6\n", Version::new(9, 6), [Version::new(9, 5), Version::new(15, 18)]),
+        ] {
+            let kit = folder(text).kit();
+            assert!(kit.accepts(fits), "{text}");
+            assert!(others.iter().all(|version| !kit.accepts(*version)), "{text}");
+        }
+        for text in ["", "\0\0", "fifteen", "-1", "+15", "0", "9.", "9.6.1", "99999999999"] {
+            assert!(matches!(folder(text).version, Err(Unknown::Nonsense(_))), "{text}");
+        }
+    }
 
     #[test]
     fn a_database_may_be_named_by_the_path_of_its_dump() {

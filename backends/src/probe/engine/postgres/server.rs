@@ -21,9 +21,7 @@ const START_TICK: Duration = Duration::from_millis(20);
 const STOP_MAX: Duration = Duration::from_secs(120);
 
 /// Settings of all our servers: nothing of theirs has to last, and nobody but us talks to them.
-const SETTINGS: [(&str, &str); 26] = [
-    ("listen_addresses", ""),
-    ("port", "5432"),
+const SETTINGS: [(&str, &str); 24] = [
     ("max_connections", "30"),
     ("superuser_reserved_connections", "3"),
     ("fsync", "off"),
@@ -62,11 +60,50 @@ pub(super) fn kit(major: Option<u32>, exactly: bool) -> Kit {
     }
 }
 
+/// Where a server listens, besides a socket for ourselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listening {
+    pub(super) port: u16,
+    /// Whether on the loopback address, too.
+    pub(super) tcp: bool,
+    /// The folder of another socket.
+    pub(super) folder: Option<String>,
+}
+
+impl Default for Listening {
+    fn default() -> Self {
+        Self { port: 5432, tcp: false, folder: None }
+    }
+}
+
+impl Listening {
+    fn settings(&self) -> [(&'static str, String); 3] {
+        let own = inside("");
+        let own = own.trim_end_matches('/');
+        let folders = match &self.folder {
+            Some(folder) if folder != own => format!("{own},{folder}"),
+            _ => own.to_owned(),
+        };
+        let addresses = if self.tcp { "127.0.0.1" } else { "" };
+        [
+            ("port", self.port.to_string()),
+            ("listen_addresses", addresses.to_owned()),
+            ("unix_socket_directories", folders),
+        ]
+    }
+}
+
 /// A server in a cell.
 pub(super) struct Server<'c> {
     cell: &'c dyn Cell,
     service: Box<dyn Service>,
     major: u32,
+    port: u16,
+}
+
+/// A program of PostgreSQL. In a cell with an application it is not the first kit that has it.
+pub(super) fn program<S: Into<String>>(name: &str, arguments: impl IntoIterator<Item = S>) -> Program {
+    Program { kit: KIT.to_owned(), ..Program::new(name, arguments) }
 }
 
 /// The major version of the software in a cell.
@@ -84,6 +121,38 @@ pub(super) fn run(cell: &dyn Cell, program: &Program) -> Result<Ended> {
     Err(Error::new(ErrorKind::Unavailable, what).because(ended.describe()))
 }
 
+/// Whether a program ended for a reason of this machine, and says nothing about the backup: it was killed, it is not
+/// there, or there was no room for it.
+pub(super) fn is_ours(ended: &Ended) -> bool {
+    // What a shell and a container make of SIGKILL and SIGTERM, and of a program that cannot be started.
+    const CODES: [i32; 5] = [125, 126, 127, 137, 143];
+    // SIGKILL, SIGTERM, SIGXCPU, SIGXFSZ.
+    const SIGNALS: [i32; 4] = [9, 15, 24, 25];
+    const WORDS: [&str; 10] = [
+        "No space left on device",
+        "Disk quota exceeded",
+        "File too large",
+        "out of memory",
+        "annot allocate memory",
+        "Input/output error",
+        "Read-only file system",
+        "Too many open files",
+        "could not fork",
+        "Resource temporarily unavailable",
+    ];
+    match (ended.code, ended.signal) {
+        (None, None) => true,
+        (Some(code), _) if CODES.contains(&code) => true,
+        (None, Some(signal)) if SIGNALS.contains(&signal) => true,
+        _ => !ended.succeeded() && WORDS.iter().any(|words| ended.stderr.contains(words)),
+    }
+}
+
+/// The error of a program that [`is_ours`].
+pub(super) fn ended_badly(program: &str, ended: &Ended) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("run {program} in the cell")).because(ended.describe())
+}
+
 /// Makes an empty cluster, and says where.
 pub(super) fn initialise(cell: &dyn Cell) -> Result<String> {
     let with_locale = |data: &str, locale: &str| {
@@ -91,11 +160,11 @@ pub(super) fn initialise(cell: &dyn Cell) -> Result<String> {
         let locale = format!("--locale={locale}");
         let fixed =
             ["-E", "UTF8", "--auth=trust", "--no-sync", "--no-instructions", "-U", SUPERUSER, "-D", &data];
-        let program = Program::new("initdb", fixed.into_iter().chain([locale.as_str()]));
+        let program = program("initdb", fixed.into_iter().chain([locale.as_str()]));
         run(cell, &program).map(|_| data)
     };
     // The ctype of C knows no letters beyond ASCII, so it is the second choice.
-    with_locale("data", "C.UTF-8").or_else(|_| with_locale("data-c", "C"))
+    with_locale(".firedrill/postgres", "C.UTF-8").or_else(|_| with_locale(".firedrill/postgres-c", "C"))
 }
 
 impl<'c> Server<'c> {
@@ -104,16 +173,21 @@ impl<'c> Server<'c> {
         cell: &'c dyn Cell,
         data: &str,
         settings: &[(&str, &str)],
+        listening: &Listening,
         watch: &Watch,
     ) -> Result<Self> {
+        if let Some(folder) = &listening.folder {
+            // The file is there for its folder.
+            cell.bring(&mut std::io::empty(), &format!("{folder}/.firedrill-keep"))?;
+        }
         let mut arguments = vec!["-D".to_owned(), data.to_owned()];
-        let folder = inside("");
-        let socket = ("unix_socket_directories", folder.trim_end_matches('/'));
-        for (name, value) in SETTINGS.iter().chain([&socket]).chain(settings) {
+        let places = listening.settings();
+        let places = places.iter().map(|(name, value)| (*name, value.as_str()));
+        for (name, value) in SETTINGS.iter().copied().chain(places).chain(settings.iter().copied()) {
             arguments.extend(["-c".to_owned(), format!("{name}={value}")]);
         }
-        let service = cell.start(&Program::new("postgres", arguments))?;
-        let server = Self { cell, service, major: major(cell) };
+        let service = cell.start(&program("postgres", arguments))?;
+        let server = Self { cell, service, major: major(cell), port: listening.port };
         server.wait(&watch.within(Some(START_MAX)))?;
         Ok(server)
     }
@@ -159,7 +233,7 @@ impl<'c> Server<'c> {
     }
 
     fn dial(&self) -> Result<Box<dyn Wire>, Failure> {
-        let address = Address::Unix(inside(".s.PGSQL.5432"));
+        let address = Address::Unix(inside(&format!(".s.PGSQL.{}", self.port)));
         self.cell.dial(&address).map_err(|error| Failure::Lost(error.chain()))
     }
 
@@ -185,6 +259,11 @@ impl<'c> Server<'c> {
     /// What it said last.
     pub(super) fn log(&self) -> String {
         self.service.log()
+    }
+
+    /// The program itself, for whoever lets it run.
+    pub(super) fn into_service(self) -> Box<dyn Service> {
+        self.service
     }
 
     /// Shuts it down, so that its files are whole.

@@ -124,7 +124,8 @@ impl<R: Read> Splitter<R> {
                 [b';', ..] => self.advance(1),
                 b"--" => {
                     let mut text = Vec::new();
-                    self.rest_of_line(&mut text)?;
+                    // As for psql, also a lone carriage return ends it.
+                    self.up_to(&mut text, |rest| memchr2(b'\n', b'\r', rest))?;
                     self.marks.comment(&text);
                 }
                 b"/*" => {
@@ -213,9 +214,13 @@ impl<R: Read> Splitter<R> {
 
     /// Takes the rest of the line without its end; of a very long one only the beginning is kept.
     fn rest_of_line(&mut self, text: &mut Vec<u8>) -> Result<(), Trouble> {
+        self.up_to(text, |rest| memchr(b'\n', rest))
+    }
+
+    fn up_to(&mut self, text: &mut Vec<u8>, find: impl Fn(&[u8]) -> Option<usize>) -> Result<(), Trouble> {
         loop {
             let rest = self.rest();
-            let end = memchr(b'\n', rest);
+            let end = find(rest);
             let length = end.unwrap_or(rest.len());
             let room = LINE_MAX.saturating_sub(text.len());
             text.extend_from_slice(rest.get(..length.min(room)).unwrap_or_default());
@@ -259,7 +264,7 @@ impl<R: Read> Splitter<R> {
                 (b'$', _) => self.dollar(&mut text, line)?,
                 (b'-', b'-') => {
                     // Not LINE_MAX bounded: a comment is part of the statement.
-                    self.take_until(&mut text, line, |rest| memchr(b'\n', rest))?;
+                    self.take_until(&mut text, line, |rest| memchr2(b'\n', b'\r', rest))?;
                     true
                 }
                 (b'/', b'*') => self.block_comment(&mut text)?,

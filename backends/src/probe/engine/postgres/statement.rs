@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use memchr::{memchr_iter, memmem};
+use memchr::{memchr_iter, memchr2, memmem};
 
 /// What a token is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Token {
         matches!(self.kind, Kind::Word | Kind::Mark) && self.text == word
     }
 
-    fn is_name(&self) -> bool {
+    pub(super) fn is_name(&self) -> bool {
         matches!(self.kind, Kind::Word | Kind::Name)
     }
 }
@@ -48,11 +48,12 @@ pub(super) fn tokens(sql: &[u8], max: usize) -> Vec<Token> {
                 continue;
             }
             [b'-', b'-', ..] => {
-                at += rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+                // As for the server, also a lone carriage return ends it.
+                at += memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
                 continue;
             }
             [b'/', b'*', ..] => {
-                at += memmem::find(rest, b"*/").map_or(rest.len(), |end| end + 2);
+                at += comment(rest);
                 continue;
             }
             [b'"', ..] => quoted(rest, b'"', false, Kind::Name),
@@ -77,6 +78,29 @@ pub(super) fn tokens(sql: &[u8], max: usize) -> Vec<Token> {
         at += length;
     }
     tokens
+}
+
+/// The length of the block comment that `rest` begins with. The server nests them.
+fn comment(rest: &[u8]) -> usize {
+    let (mut at, mut depth) = (0, 0_u64);
+    while let Some(found) = rest.get(at..).and_then(|rest| memchr2(b'/', b'*', rest)) {
+        at += found;
+        match rest.get(at..at + 2) {
+            Some(b"/*") => {
+                depth += 1;
+                at += 2;
+            }
+            Some(b"*/") => {
+                depth -= 1;
+                at += 2;
+                if depth == 0 {
+                    return at;
+                }
+            }
+            _ => at += 1,
+        }
+    }
+    rest.len()
 }
 
 fn is_word(byte: u8) -> bool {
@@ -123,6 +147,8 @@ pub(super) struct Target {
     pub(super) sql: String,
     /// The name for people.
     pub(super) shown: String,
+    /// The name without its schema.
+    pub(super) name: String,
 }
 
 impl<'t> Statement<'t> {
@@ -157,12 +183,13 @@ impl<'t> Statement<'t> {
     /// The table of a `COPY` or an `INSERT`.
     pub(super) fn target(&self) -> Option<Target> {
         let words = if self.begins(&["copy"]) { 1 } else { 2 };
-        let mut target = Target { sql: String::new(), shown: String::new() };
+        let mut target = Target { sql: String::new(), shown: String::new(), name: String::new() };
         let mut expects_name = true;
         for token in self.head.iter().skip(words).skip_while(|token| token.is("only")) {
             if expects_name && token.is_name() {
                 target.sql.push_str(&super::wire::identifier(&token.text));
                 target.shown.push_str(&token.text);
+                target.name.clone_from(&token.text);
             } else if !expects_name && token.is(".") {
                 target.sql.push('.');
                 target.shown.push('.');
@@ -221,9 +248,12 @@ impl<'t> Statement<'t> {
                 MADE.contains(&what) && !self.has(&["as", "select"])
             }
             "alter" => {
-                matches!(self.word(1), "table" | "sequence" | "view" | "function" | "type" | "schema")
-                    && self.has(&["owner", "to"])
+                let what = ["table", "sequence", "view", "function", "type", "schema"];
+                let sets_default = self.has(&["set", "default"]) && !self.has(&["add"]);
+                what.contains(&self.word(1))
+                    && (self.has(&["owner", "to"]) || self.has(&["owned", "by"]) || sets_default)
             }
+            "select" => self.is_housekeeping() && self.has(&["setval", "("]),
             _ => false,
         }
     }
@@ -259,9 +289,63 @@ impl<'t> Statement<'t> {
             "create" if self.word(1) == "subscription" && !self.connects_not() => {
                 Some("CREATE SUBSCRIPTION that connects".to_owned())
             }
+            "create" if self.fills() => called(self.sql),
+            "do" => would_reach(self.sql),
             "create" | "alter" | "comment" | "grant" | "revoke" | "set" | "drop" | "" => None,
-            _ => called(self.sql, 0),
+            _ => called(self.sql),
         }
+    }
+
+    /// Whether it executes a query.
+    pub(super) fn reads(&self) -> bool {
+        let queries = ["select", "insert", "with", "update", "delete", "merge", "copy", "do", "call"];
+        queries.contains(&self.word(0)) || self.fills()
+    }
+
+    /// Whether it fills what it makes from a query.
+    fn fills(&self) -> bool {
+        let temporary = ["global", "local", "temporary", "temp", "unlogged", "materialized"];
+        let what = self.head.iter().skip(1).find(|token| !temporary.iter().any(|word| token.is(word)));
+        let from_query = self.head.windows(3).any(|window| match window {
+            [before, a, query] => {
+                let begins = ["select", "with", "values", "table", "execute", "("];
+                a.is("as") && !before.is("always") && begins.iter().any(|word| query.is(word))
+            }
+            _ => false,
+        });
+        let fills_later = || self.sql.trim_ascii_end().to_ascii_lowercase().ends_with(b"with no data");
+        let makes =
+            what.is_some_and(|what| what.is("table")) || self.begins(&["create", "materialized", "view"]);
+        makes && from_query && !fills_later()
+    }
+
+    /// What it defines without executing it: the kind, and the name without its schema.
+    pub(super) fn defined(&self) -> Option<(&'static str, String)> {
+        const KINDS: [&str; 4] = ["function", "procedure", "view", "table"];
+        if self.word(0) != "create" && !self.begins(&["alter", "table"]) {
+            return None;
+        }
+        const BEFORE: [&str; 9] = [
+            "or",
+            "replace",
+            "global",
+            "local",
+            "temporary",
+            "temp",
+            "unlogged",
+            "recursive",
+            "materialized",
+        ];
+        let at = 1 + self.head.iter().skip(1).take_while(|token| BEFORE.iter().any(|w| token.is(w))).count();
+        let kind = KINDS.into_iter().find(|kind| self.word(at) == *kind)?;
+        let skipped = ["if", "not", "exists", "only"];
+        let mut rest =
+            self.head.iter().skip(at + 1).skip_while(|token| skipped.iter().any(|word| token.is(word)));
+        let mut name = rest.next().filter(|token| token.is_name())?;
+        while rest.next().is_some_and(|token| token.is(".")) {
+            name = rest.next().filter(|token| token.is_name())?;
+        }
+        Some((kind, name.text.clone()))
     }
 
     fn connects_not(&self) -> bool {
@@ -278,10 +362,33 @@ impl<'t> Statement<'t> {
         sql
     }
 
-    /// The first words for people.
+    /// The first words for people, without what is in its strings and rows.
     pub(super) fn shown(&self) -> String {
         let head = self.sql.get(..400).unwrap_or(self.sql);
-        let text: String = String::from_utf8_lossy(head).split_whitespace().collect::<Vec<_>>().join(" ");
+        let (mut text, mut at) = (Vec::new(), 0);
+        for token in tokens(head, 400) {
+            let before = head.get(at..token.place.start).unwrap_or_default();
+            if self.begins(&["insert"]) && token.is("values") {
+                text.extend_from_slice(before);
+                text.extend_from_slice(b"VALUES ..");
+                at = head.len();
+                break;
+            }
+            if token.kind != Kind::Text {
+                continue;
+            }
+            text.extend_from_slice(before);
+            text.extend_from_slice(b"'..'");
+            at = token.place.end;
+            // Where such a string ends depends on settings.
+            if token.text.contains('\\') {
+                text.extend_from_slice(b" ..");
+                at = head.len();
+                break;
+            }
+        }
+        text.extend_from_slice(head.get(at..).unwrap_or_default());
+        let text = String::from_utf8_lossy(&text).split_whitespace().collect::<Vec<_>>().join(" ");
         super::wire::shown(&text, 120)
     }
 }
@@ -323,40 +430,54 @@ fn copies_outside(tokens: &[Token]) -> Option<String> {
     })
 }
 
-/// A function of [`OUTSIDE`] that is called in `sql`, also in the body of a `DO`.
-fn called(sql: &[u8], depth: u32) -> Option<String> {
-    // Most statements are sorted out by what stands before their brackets.
-    let suspicious = memchr_iter(b'(', sql).any(|at| {
+/// Whether it may be worth to look at the tokens of `sql`. Most statements are sorted out by what stands before their
+/// brackets.
+fn is_suspicious(sql: &[u8]) -> bool {
+    memchr_iter(b'(', sql).any(|at| {
         let before = sql.get(at.saturating_sub(40)..at).unwrap_or_default().trim_ascii_end();
         let before = before.strip_suffix(b"\"").unwrap_or(before);
         let start = before.iter().rposition(|byte| !is_word(*byte)).map_or(0, |at| at + 1);
         let word = before.get(start..).unwrap_or_default().to_ascii_lowercase();
         OUTSIDE.iter().any(|name| name.as_bytes() == word)
-    });
-    let programs = sql.len() < 1 << 20 && memmem::find(&sql.to_ascii_lowercase(), b"program").is_some();
-    if !suspicious && !programs {
-        return None;
-    }
-    let tokens = tokens(sql, TOKENS_MAX);
-    let direct = tokens.windows(2).find_map(|pair| match pair {
+    })
+}
+
+/// A function of [`OUTSIDE`] that is called among `tokens`.
+fn calls_outside(tokens: &[Token]) -> Option<String> {
+    tokens.windows(2).find_map(|pair| match pair {
         [name, bracket] if bracket.is("(") && name.is_name() && OUTSIDE.contains(&name.text.as_str()) => {
             Some(format!("a call of {}", name.text))
         }
         _ => None,
-    });
-    let body_of_do = || {
-        let is_do = tokens.first().is_some_and(|token| token.is("do"));
-        let copies = |text: &str| {
-            let inner = self::tokens(text.as_bytes(), TOKENS_MAX);
-            let copy = inner.iter().position(|token| token.is("copy"))?;
-            copies_outside(inner.get(copy..).unwrap_or_default())
-        };
-        let texts = tokens.iter().filter(|token| is_do && depth < 2 && token.kind == Kind::Text);
-        texts
-            .map(|token| &token.text)
-            .find_map(|text| called(text.as_bytes(), depth + 1).or_else(|| copies(text)))
-    };
-    direct.or_else(body_of_do)
+    })
+}
+
+/// A function of [`OUTSIDE`] that is called in `sql`.
+fn called(sql: &[u8]) -> Option<String> {
+    is_suspicious(sql).then(|| calls_outside(&tokens(sql, TOKENS_MAX)))?
+}
+
+/// What a definition would reach for outside of the database when it is used, in its own words or in its body. What
+/// is put together and executed cannot be told from here; the server tells.
+pub(super) fn would_reach(sql: &[u8]) -> Option<String> {
+    let copies = || memmem::find(&sql.to_ascii_lowercase(), b"copy").is_some();
+    if !is_suspicious(sql) && !copies() {
+        return None;
+    }
+    let outer = tokens(sql, TOKENS_MAX);
+    calls_outside(&outer).or_else(|| {
+        let bodies = outer.iter().filter(|token| token.kind == Kind::Text);
+        bodies.map(|body| tokens(body.text.as_bytes(), TOKENS_MAX)).find_map(|inner| {
+            let copies = || {
+                let begins = inner.iter().enumerate().filter(|(_, token)| token.is("copy"));
+                // What a COPY is about stands before the end of its statement.
+                begins.map(|(at, _)| inner.get(at..).unwrap_or_default()).find_map(|rest| {
+                    copies_outside(rest.split(|token| token.is(";")).next().unwrap_or_default())
+                })
+            };
+            calls_outside(&inner).or_else(copies)
+        })
+    })
 }
 
 #[cfg(test)]
@@ -379,6 +500,9 @@ mod tests {
             "SELECT * FROM public.DBLINK('host=1.2.3.4', 'select 1') AS t(i int)",
             "SELECT \"dblink_connect\" ('x')",
             "INSERT INTO t SELECT pg_read_file('/etc/passwd')",
+            "CREATE TABLE u AS SELECT pg_read_file('/etc/passwd')",
+            "CREATE TEMP TABLE u (a) AS (SELECT pg_read_file('/etc/passwd'))",
+            "CREATE MATERIALIZED VIEW m AS SELECT * FROM dblink('host=x', 'select 1') AS t(i int)",
             "DO $x$ BEGIN PERFORM dblink_exec('x', 'y'); END $x$",
             "DO $x$ BEGIN EXECUTE 'x'; COPY t TO PROGRAM 'id'; END $x$",
             "CREATE SUBSCRIPTION s CONNECTION 'host=x' PUBLICATION p",
@@ -390,6 +514,9 @@ mod tests {
             "COPY public.t (program, a) FROM stdin",
             "CREATE FUNCTION f() RETURNS void LANGUAGE sql AS $$ SELECT dblink_exec('x') $$",
             "CREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'x')",
+            "CREATE VIEW v AS SELECT pg_read_file('x')",
+            "CREATE MATERIALIZED VIEW m AS SELECT * FROM dblink('host=x', 'select 1') AS t(i int)\n  WITH NO DATA",
+            "CREATE TABLE u (a text DEFAULT pg_read_file('x'), b int GENERATED ALWAYS AS (1) STORED)",
             "CREATE SUBSCRIPTION s CONNECTION 'host=x' PUBLICATION p WITH (connect = false, slot_name = 's')",
             "INSERT INTO t VALUES ('lo_export(1)', 'dblink(')",
             "SELECT pg_catalog.setval('s', 5, true)",
@@ -397,6 +524,72 @@ mod tests {
         ] {
             assert!(!reaches(sql), "{sql}");
         }
+    }
+
+    #[test]
+    fn what_would_reach_out_when_it_is_used_is_known() {
+        for sql in [
+            "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN COPY t TO PROGRAM 'id'; END $$",
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS 'SELECT pg_read_file(x)'",
+            "CREATE VIEW v AS SELECT * FROM public.dblink('host=x', 'select 1') AS t(i int)",
+            "CREATE TABLE t (a text DEFAULT pg_read_file('x'))",
+        ] {
+            assert!(would_reach(sql.as_bytes()).is_some(), "{sql}");
+        }
+        for sql in [
+            "CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS $$ BEGIN COPY t FROM stdin; END $$",
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'dblink(x)' || substring(a from 'x') FROM t $$",
+            "CREATE FUNCTION f() RETURNS text LANGUAGE sql AS $$ SELECT 'a copy to x'; SELECT a FROM 'x' $$",
+        ] {
+            assert_eq!(would_reach(sql.as_bytes()), None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn definitions_have_names() {
+        for (sql, defined) in [
+            ("CREATE OR REPLACE FUNCTION public.\"F\"(a int) RETURNS int", Some(("function", "F"))),
+            ("CREATE VIEW v WITH (security_barrier='true') AS SELECT 1", Some(("view", "v"))),
+            ("CREATE UNLOGGED TABLE IF NOT EXISTS a.t (a int)", Some(("table", "t"))),
+            ("ALTER TABLE ONLY a.t ADD CONSTRAINT c CHECK (true)", Some(("table", "t"))),
+            ("CREATE OR REPLACE RECURSIVE VIEW v (a) AS SELECT 1", Some(("view", "v"))),
+            ("CREATE INDEX i ON t (a)", None),
+            ("CREATE EVENT TRIGGER e ON ddl_command_end EXECUTE FUNCTION f()", None),
+        ] {
+            let found = Statement::new(sql.as_bytes()).defined();
+            assert_eq!(found.as_ref().map(|(kind, name)| (*kind, name.as_str())), defined, "{sql}");
+        }
+    }
+
+    #[test]
+    fn comments_end_where_the_server_ends_them() {
+        for sql in [
+            "COPY /* /* */ ' */ (SELECT 1) TO PROGRAM 'id'",
+            "COPY /* /* /* */ */ ' */ (SELECT 1) TO PROGRAM 'id'",
+            "COPY (SELECT 1) --\r TO PROGRAM 'id'",
+            "/* /* */ ' */ SELECT pg_read_file('x')",
+        ] {
+            assert!(reaches(sql), "{sql}");
+        }
+        for sql in ["COPY t /* /* */ TO PROGRAM 'id' */ FROM stdin", "SELECT 1 /* pg_read_file('x')"] {
+            assert!(!reaches(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_of_a_statement_holds_no_value() {
+        for (sql, shown) in [
+            ("CREATE ROLE anna PASSWORD 'se''cret' LOGIN", "CREATE ROLE anna PASSWORD '..' LOGIN"),
+            ("INSERT INTO users VALUES (9, 'anna', 5551234)", "INSERT INTO users VALUES .."),
+            ("ALTER ROLE a PASSWORD E'x\\'secret' b", "ALTER ROLE a PASSWORD E'..' .."),
+            ("DO $x$ secret $x$", "DO '..'"),
+            ("SELECT 'secret", "SELECT '..'"),
+            ("CREATE  TABLE\n\"a b\" (i int)", "CREATE TABLE \"a b\" (i int)"),
+        ] {
+            assert_eq!(Statement::new(sql.as_bytes()).shown(), shown);
+        }
+        let long = format!("INSERT INTO t SELECT '{}secret'", "x".repeat(390));
+        assert!(!Statement::new(long.as_bytes()).shown().contains('x'));
     }
 
     #[test]
@@ -408,6 +601,27 @@ mod tests {
         ] {
             let found = Statement::new(sql.as_bytes()).target().unwrap();
             assert_eq!((found.sql.as_str(), found.shown.as_str()), (target, shown));
+        }
+    }
+
+    #[test]
+    fn what_pg_dump_writes_for_each_table_goes_in_batches() {
+        for sql in [
+            "CREATE TABLE public.t (i int)",
+            "ALTER SEQUENCE public.t_id_seq OWNED BY public.t.id",
+            "ALTER TABLE ONLY public.t ALTER COLUMN id SET DEFAULT nextval('public.t_id_seq'::regclass)",
+            "SELECT pg_catalog.setval('public.t_id_seq', 5, true)",
+        ] {
+            assert!(Statement::new(sql.as_bytes()).goes_in_batches(), "{sql}");
+        }
+        for sql in [
+            "SELECT pg_catalog.set_config('search_path', '', false)",
+            "SELECT f(), setval('s', 1)",
+            "ALTER TABLE ONLY public.t ADD CONSTRAINT t_pkey PRIMARY KEY (id)",
+            "ALTER TABLE t ADD COLUMN a int, ALTER COLUMN b SET DEFAULT 1",
+            "CREATE TABLE u AS SELECT 1",
+        ] {
+            assert!(!Statement::new(sql.as_bytes()).goes_in_batches(), "{sql}");
         }
     }
 

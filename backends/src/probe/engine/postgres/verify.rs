@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use firedrill_core::finding::{Examination, Finding};
 
+use super::forgive::is_about_other_servers;
 use super::load::Filled;
 use super::questions::Questions;
 use super::wire::{Failure, Row, identifier, shown};
@@ -73,7 +74,7 @@ pub(super) async fn count(
     location: &str,
     examination: &mut Examination,
 ) -> Result<Counted, Failure> {
-    let mut counts = BTreeMap::new();
+    let (mut counts, mut ours, mut elsewhere) = (BTreeMap::new(), None, Vec::new());
     let mut findings = Several::new(examination);
     for some in tables.chunks(TOGETHER) {
         match ask_counts(client, some).await {
@@ -82,7 +83,11 @@ pub(super) async fn count(
                 for table in some {
                     match ask_counts(client, std::slice::from_ref(table)).await {
                         Ok(found) => counts.extend(found),
-                        Err(Failure::Refused(error)) if error.severity == "ERROR" => {
+                        Err(Failure::Refused(error)) if is_about_other_servers(&error) => {
+                            elsewhere
+                                .push(format!("{location}: rows of {} on another server", table.shown()));
+                        }
+                        Err(Failure::Refused(error)) if error.is_about_data() => {
                             let place = format!("{location}: {}", table.shown());
                             let expected = "a table that can be read to its end";
                             findings.find(Finding::damage(
@@ -92,6 +97,10 @@ pub(super) async fn count(
                                 error.to_string(),
                             ));
                         }
+                        // What is wrong with the others is worth knowing all the same.
+                        Err(Failure::Refused(error)) if error.severity == "ERROR" => {
+                            ours.get_or_insert(Failure::Refused(error));
+                        }
                         Err(failure) => return Err(failure),
                     }
                 }
@@ -100,6 +109,10 @@ pub(super) async fn count(
         }
     }
     findings.close("postgres.unreadable", location);
+    examination.not_verified.extend(elsewhere);
+    if let Some(failure) = ours {
+        return Err(failure);
+    }
     Ok(tables.into_iter().filter_map(|table| counts.get(&table.id).map(|rows| (table, *rows))).collect())
 }
 
@@ -182,7 +195,7 @@ pub(super) async fn sequences(
                     match client.ask(one).await {
                         Ok(answer) => taken.extend(answer.rows),
                         // A column that cannot be compared with a number.
-                        Err(Failure::Refused(error)) if error.severity == "ERROR" => {}
+                        Err(Failure::Refused(error)) if error.is_about_data() => {}
                         Err(failure) => return Err(failure),
                     }
                 }

@@ -15,6 +15,8 @@ use firedrill_core::error::Error;
 use firedrill_core::watch::Watch;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use super::witness::{self, Shared};
+
 /// A longer message from the server is refused.
 pub(super) const MESSAGE_MAX: usize = 64 << 20;
 /// More rows than this of one answer are not kept.
@@ -39,11 +41,73 @@ pub(super) struct ServerError {
     pub(super) context: String,
 }
 
+impl ServerError {
+    /// Whether it tells of the machine, of limits of ours or of time that was over, and not of the data: memory,
+    /// disk and connections (53), somebody who stopped it (57), a disk that fails, a lock that did not come.
+    pub(super) fn is_ours(&self) -> bool {
+        ["53", "57"].iter().any(|class| self.code.starts_with(class))
+            || matches!(self.code.as_str(), "58030" | "55P03")
+    }
+
+    /// Whether the server goes on after it, and it says something about the data.
+    pub(super) fn is_about_data(&self) -> bool {
+        self.severity == "ERROR" && !self.is_ours()
+    }
+
+    /// The message without the values of a row that it is about.
+    fn discreet_message(&self) -> String {
+        let message = self.message.as_str();
+        let (before, after) = match self.code.as_str() {
+            // `value "12345678901" is out of range for type integer`
+            code if code.starts_with("22") && message.starts_with("value \"") => {
+                ("value", message.rsplit_once('"').map_or("", |(_, after)| after))
+            }
+            // `invalid input syntax for type integer: "x"`
+            code if code.starts_with("22") => (before_value(message), ""),
+            // `syntax error at or near "'x'"`
+            "42601" => match message.split_once(" \"'") {
+                Some((before, _)) => (before, ""),
+                None => (message, ""),
+            },
+            _ => (message, ""),
+        };
+        if before.len() == message.len() { before.to_owned() } else { format!("{before} \"..\"{after}") }
+    }
+
+    /// Which columns it is about: `Key (a, b)`.
+    fn discreet_detail(&self) -> Option<&str> {
+        let columns = self.detail.lines().next()?.split_once(")=(")?.0;
+        columns.starts_with("Key (").then_some(columns)
+    }
+
+    /// Where it happened: `COPY t, line 2, column a`, `PL/pgSQL function f() line 3 at RAISE`.
+    fn discreet_context(&self) -> &str {
+        let line = self.context.lines().next().unwrap_or_default();
+        if line.starts_with("PL/pgSQL function ") || line.starts_with("SQL function ") {
+            return line;
+        }
+        let line = line.split_once(": ").map_or(line, |(before, _)| before);
+        if line.starts_with("COPY ") {
+            return line;
+        }
+        line.split_once('"').map_or(line, |(before, _)| before).trim_end()
+    }
+}
+
+fn before_value(message: &str) -> &str {
+    let colon = message.find(": \"");
+    colon.and_then(|at| message.get(..=at)).unwrap_or(message)
+}
+
+/// Findings are read by more people than the data: what a row holds is left out.
 impl fmt::Display for ServerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.severity, self.code, shown(&self.message, 300))?;
-        for more in [&self.detail, &self.context].into_iter().filter(|more| !more.is_empty()) {
-            write!(f, "; {}", shown(more.lines().next().unwrap_or_default(), 200))?;
+        write!(f, "{} {}: {}", self.severity, self.code, shown(&self.discreet_message(), 300))?;
+        if let Some(columns) = self.discreet_detail() {
+            write!(f, "; {})", shown(columns, 200))?;
+        }
+        if !self.discreet_context().is_empty() {
+            write!(f, "; {}", shown(self.discreet_context(), 200))?;
         }
         Ok(())
     }
@@ -102,6 +166,7 @@ impl Answer {
 }
 
 enum Message {
+    Notice(Box<ServerError>),
     Refused(Box<ServerError>),
     Row(Row),
     Tag(String),
@@ -118,6 +183,7 @@ pub(super) struct Client {
     inbox: BytesMut,
     watch: Watch,
     status: u8,
+    witness: Option<Shared>,
 }
 
 impl Client {
@@ -131,7 +197,7 @@ impl Client {
     ) -> Result<Self, Failure> {
         let (reading, writing) = tokio::io::split(wire);
         let inbox = BytesMut::new();
-        let mut client = Self { reading, writing, inbox, watch: watch.clone(), status: b'I' };
+        let mut client = Self { reading, writing, inbox, watch: watch.clone(), status: b'I', witness: None };
         let mut body = 196_608_u32.to_be_bytes().to_vec();
         let own = [("user", user), ("database", database), ("application_name", "firedrill")];
         for (name, value) in own.into_iter().chain(settings.iter().copied()) {
@@ -144,6 +210,11 @@ impl Client {
         let length = u32::try_from(body.len() + 4).unwrap_or(u32::MAX).to_be_bytes();
         client.send(&[&length, &body]).await?;
         client.finish().await.map(|_| client)
+    }
+
+    /// Tells `witness` from now on what the server reports of statements inside of functions.
+    pub(super) fn tell(&mut self, witness: &Shared) {
+        self.witness = Some(Shared::clone(witness));
     }
 
     /// Whether a transaction is open, or has failed.
@@ -226,7 +297,7 @@ impl Client {
                     }
                 }
                 Message::CopyIn => self.send(&[b"f\0\0\0\x05\0"]).await?,
-                Message::CopyOut | Message::Other => {}
+                Message::CopyOut | Message::Notice(_) | Message::Other => {}
             }
         }
     }
@@ -273,7 +344,20 @@ impl Client {
             if length < 4 || self.inbox.len() <= length {
                 return;
             }
-            self.inbox.advance(length + 1);
+            self.inbox.advance(5);
+            let body = self.inbox.split_to(length - 4);
+            self.noticed(&refusal(&body));
+        }
+    }
+
+    /// Passes on what the server reports of a statement inside of a function; see [`witness`].
+    fn noticed(&self, notice: &ServerError) {
+        if let Some(witness) = &self.witness
+            && notice.severity == "LOG"
+            && notice.message.ends_with(" STATISTICS")
+            && !notice.context.is_empty()
+        {
+            witness::with(witness, |witness| witness.hear(&notice.context));
         }
     }
 
@@ -314,7 +398,11 @@ impl Client {
                 if self.inbox.len() > length {
                     self.inbox.advance(5);
                     let body = self.inbox.split_to(length - 4);
-                    return decode(kind, &body);
+                    match decode(kind, &body)? {
+                        Message::Notice(notice) => self.noticed(&notice),
+                        message => return Ok(message),
+                    }
+                    continue;
                 }
             }
             self.more().await?;
@@ -325,6 +413,7 @@ impl Client {
 fn decode(kind: u8, body: &[u8]) -> Result<Message, Failure> {
     Ok(match kind {
         b'E' => Message::Refused(Box::new(refusal(body))),
+        b'N' => Message::Notice(Box::new(refusal(body))),
         b'D' => Message::Row(row(body)),
         b'C' => Message::Tag(String::from_utf8_lossy(until_zero(body)).into_owned()),
         b'G' | b'W' => Message::CopyIn,
@@ -379,4 +468,105 @@ pub(super) fn identifier(name: &str) -> String {
 /// `text` as an SQL string, whatever `standard_conforming_strings` says.
 pub(super) fn literal(text: &str) -> String {
     format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(code: &str, message: &str, detail: &str, context: &str) -> ServerError {
+        let text = str::to_owned;
+        ServerError {
+            severity: text("ERROR"),
+            code: text(code),
+            message: text(message),
+            detail: text(detail),
+            context: text(context),
+        }
+    }
+
+    #[test]
+    fn what_a_row_holds_is_not_told() {
+        for (error, shown) in [
+            (
+                error(
+                    "22P04",
+                    "missing data for column \"hash\"",
+                    "",
+                    "COPY users, line 9: \"9\\tanna\\t$2y$secret\"",
+                ),
+                "ERROR 22P04: missing data for column \"hash\"; COPY users, line 9",
+            ),
+            (
+                error(
+                    "22P02",
+                    "invalid input syntax for type integer: \"secret\"",
+                    "",
+                    "COPY t, line 2, column a: \"secret\"",
+                ),
+                "ERROR 22P02: invalid input syntax for type integer: \"..\"; COPY t, line 2, column a",
+            ),
+            (
+                error("22003", "value \"5551234567\" is out of range for type integer", "", ""),
+                "ERROR 22003: value \"..\" is out of range for type integer",
+            ),
+            (
+                error(
+                    "23505",
+                    "duplicate key value violates unique constraint \"u\"",
+                    "Key (email, b)=(anna@secret, )=() already exists.",
+                    "COPY users, line 2",
+                ),
+                "ERROR 23505: duplicate key value violates unique constraint \"u\"; Key (email, b); COPY users, line 2",
+            ),
+            (
+                error(
+                    "23502",
+                    "null value in column \"a\" of relation \"t\" violates not-null constraint",
+                    "Failing row contains (9, secret, null).",
+                    "",
+                ),
+                "ERROR 23502: null value in column \"a\" of relation \"t\" violates not-null constraint",
+            ),
+            (
+                error(
+                    "22P02",
+                    "invalid input syntax for type json",
+                    "Token \"secret\" is invalid.",
+                    "JSON data, line 1: secret...\nCOPY t, line 1",
+                ),
+                "ERROR 22P02: invalid input syntax for type json; JSON data, line 1",
+            ),
+            (
+                error("P0001", "no", "", "PL/pgSQL function f(integer) line 3 at RAISE\nSQL statement \"x\""),
+                "ERROR P0001: no; PL/pgSQL function f(integer) line 3 at RAISE",
+            ),
+            (
+                error("23505", "twice", "", "SQL statement \"INSERT INTO t VALUES ('secret')\"\nPL/pgSQL"),
+                "ERROR 23505: twice; SQL statement",
+            ),
+            (
+                error("42601", "syntax error at or near \"'secret'\"", "", ""),
+                "ERROR 42601: syntax error at or near \"..\"",
+            ),
+            (
+                error("42601", "syntax error at or near \"TABEL\"", "", ""),
+                "ERROR 42601: syntax error at or near \"TABEL\"",
+            ),
+        ] {
+            assert_eq!(error.to_string(), shown);
+        }
+    }
+
+    #[test]
+    fn errors_of_the_machine_are_told_from_those_of_the_data() {
+        for code in ["53100", "53200", "53300", "57014", "57P01", "58030", "55P03"] {
+            let error = error(code, "", "", "");
+            assert!(error.is_ours() && !error.is_about_data(), "{code}");
+        }
+        for code in ["XX001", "XX002", "58P01", "22P02", "23505", "42P01", "55000"] {
+            let error = error(code, "", "", "");
+            assert!(!error.is_ours() && error.is_about_data(), "{code}");
+        }
+    }
 }

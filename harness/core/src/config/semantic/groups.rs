@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Check;
 use super::copies::kind_of;
+use super::databases::{ENGINES, SOURCES};
 use super::trials::trials;
 use crate::config::explain::closest;
 use crate::config::yaml::join;
@@ -94,9 +95,14 @@ fn one_copy(check: &mut Check<'_, '_>, group: &str, members: &[&str], targets: &
 fn paths(check: &mut Check<'_, '_>, group: &str, members: &[&str]) {
     let mut paths: Vec<(String, String)> = Vec::new();
     for invariant in check.items(&join(group, "invariants")) {
-        let named =
-            [join(&join(&invariant, "query"), "sqlite"), join(&invariant, "file"), join(&invariant, "only")];
-        paths.extend(named.into_iter().filter_map(|at| Some((at.clone(), check.text(&at)?.to_owned()))));
+        let query = join(&invariant, "query");
+        let named = SOURCES.map(|key| join(&query, key)).into_iter();
+        let named = named.chain([join(&invariant, "file"), join(&invariant, "only")]);
+        paths.extend(named.filter_map(|at| Some((at.clone(), check.text(&at)?.to_owned()))));
+    }
+    for database in check.items(&join(&join(group, "app"), "databases")) {
+        let named = ENGINES.map(|key| join(&database, key)).into_iter();
+        paths.extend(named.filter_map(|at| Some((at.clone(), check.text(&at)?.to_owned()))));
     }
     for own in check.items(&join(group, "checks")) {
         paths.extend(check.texts(&join(&own, "data")).into_iter().map(|(at, text)| (at, text.to_owned())));

@@ -220,18 +220,6 @@ fn one_capture(check: &mut Check<'_, '_>, capture: &str, stored: &mut BTreeMap<S
     {
         check.error(&sqlite, format!("`{path}` is not absolute"), "write the whole path");
     }
-    let digests = format!("{capture}/postgres/digests");
-    if check.get(&digests).and_then(serde_json::Value::as_bool) == Some(true) {
-        for (key, there, why) in [("database", false, "of one database"), ("via", true, "from here")] {
-            if check.has(&format!("{capture}/postgres/{key}")) == there {
-                check.error_at_key(
-                    &digests,
-                    format!("digests are recorded {why} alone"),
-                    "remove `digests`, or use `firedrill digest` where the server is",
-                );
-            }
-        }
-    }
     for key in CAPTURES {
         let own = join(capture, key);
         place(check, &join(&own, "as"), stored);

@@ -3,6 +3,7 @@
 //! the shape. Wrong types are passed over: the schema reports them.
 
 mod copies;
+mod databases;
 mod groups;
 pub(super) mod jobs;
 mod rest;

@@ -159,7 +159,7 @@ fn expectations(check: &mut Check<'_, '_>, target: &str) {
             );
         }
         for query in check.items(&join(&file, "queries")) {
-            super::trials::select(check, &join(&query, "sql"));
+            super::databases::select(check, &join(&query, "sql"));
         }
     }
 }

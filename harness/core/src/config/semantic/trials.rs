@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Check;
-use crate::config::explain::label;
+use super::{Check, databases};
 use crate::config::trials::{Template, in_cell};
 use crate::config::yaml::join;
 
@@ -30,7 +29,11 @@ pub(super) fn trials(check: &mut Check<'_, '_>, pointer: &str) {
     for invariant in check.items(&join(pointer, "invariants")) {
         own_invariant(check, &invariant);
     }
-    let first = [checks, app].into_iter().find(|at| check.has(at));
+    let invariants = join(pointer, "invariants");
+    let loads =
+        |one: &String| databases::ENGINES.iter().any(|key| check.has(&join(&join(one, "query"), key)));
+    let loaded = check.items(&invariants).iter().any(loads).then_some(invariants);
+    let first = [checks, app].into_iter().find(|at| check.has(at)).or(loaded);
     if let (Some(first), Some("off")) = (first, check.text("/runtime/kind")) {
         check.error_at_key(
             &first,
@@ -84,7 +87,7 @@ fn own_check(check: &mut Check<'_, '_>, one: &str) {
 }
 
 fn own_invariant(check: &mut Check<'_, '_>, one: &str) {
-    select(check, &join(&join(one, "query"), "sql"));
+    databases::query(check, &join(one, "query"));
     for key in ["file", "md5", "sha256"] {
         let at = join(one, key);
         match check.text(&at).map(Template::new) {
@@ -99,18 +102,9 @@ fn own_invariant(check: &mut Check<'_, '_>, one: &str) {
     }
 }
 
-/// Restored data is only read.
-pub(super) fn select(check: &mut Check<'_, '_>, at: &str) {
-    let Some(sql) = check.text(at) else { return };
-    let first = sql.split_whitespace().next().unwrap_or_default().to_uppercase();
-    if !["SELECT", "WITH", "VALUES"].contains(&first.as_str()) {
-        let message = format!("{} must be a single SELECT", label(at));
-        check.error(at, message, "restored data is only read");
-    }
-}
-
 fn application(check: &mut Check<'_, '_>, app: &str) {
     command(check, &join(app, "command"));
+    databases::of_application(check, app);
     for before in check.items(&join(app, "before")) {
         step(check, &before);
     }

@@ -200,6 +200,58 @@ fn data_folders_recover_and_a_live_copy_is_told() {
 }
 
 #[test]
+fn a_question_that_takes_too_long_is_no_damage() {
+    if !have() {
+        return;
+    }
+    let late = "SET STATEMENT max_statement_time=0.2 FOR SELECT SLEEP(20)";
+    let newest = Some(NewestRow { sql: late.into(), max_age: None });
+    for wish in [
+        DatabaseExpectation {
+            queries: vec![Query { sql: late.into(), equals: "0".into() }],
+            ..Default::default()
+        },
+        DatabaseExpectation { newest, ..Default::default() },
+    ] {
+        let fixture = Fixture::new();
+        fixture.write("srv/app/shop.sql", &MADE.databases);
+        let mut subject = subject(&fixture);
+        subject.drill.expectations.mariadb =
+            vec![DatabaseExpectation { database: Some("shop".into()), ..wish }];
+        let examination = examine_subject(&subject);
+        assert!(examination.findings.iter().all(|f| f.class == Class::Gap), "{examination:#?}");
+        assert!(examination.interrupted.as_ref().is_some_and(|why| why.contains("1969")), "{examination:#?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_not_missing() {
+    let expecting = |change: &dyn Fn(&mut Subject)| {
+        let fixture = Fixture::new();
+        fixture.write("srv/app/shop.sql", "-- MariaDB dump 10.19  Distrib 10.11.19-MariaDB, for x\n");
+        let mut subject = subject(&fixture);
+        subject.drill.expectations.mariadb =
+            vec![DatabaseExpectation { database: Some("shop".into()), ..Default::default() }];
+        change(&mut subject);
+        MariadbProbe.examine(&subject)
+    };
+    // Nobody has looked at any file.
+    let stopped = expecting(&|subject| subject.watch.stop());
+    assert_eq!(codes(&stopped), [""; 0], "{stopped:#?}");
+    assert!(stopped.interrupted.is_some());
+    // The part of the snapshot that may hold it could not be listed.
+    let incomplete = expecting(&|subject| {
+        let mut manifest = firedrill_core::manifest::Manifest::default();
+        manifest.mark_incomplete();
+        subject.manifest = Arc::new(manifest);
+    });
+    assert_eq!(codes(&incomplete), [""; 0], "{incomplete:#?}");
+    assert!(incomplete.interrupted.is_some());
+    let empty = expecting(&|subject| subject.manifest = Arc::default());
+    assert_eq!(codes(&empty), ["mariadb.missing"], "{empty:#?}");
+}
+
+#[test]
 fn canaries_in_rows_tell_how_far_the_data_goes() {
     use firedrill_core::canary::{Canary, derive_key};
     use firedrill_core::secret::Secret;

@@ -53,6 +53,52 @@ fn what_reaches_out_is_contained_and_told() {
 }
 
 #[test]
+fn what_hides_in_a_body_is_told_when_it_runs() {
+    if !have() {
+        return;
+    }
+    let swallow = "DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;";
+    let body = |head: &str, swallow: &str, deed: &str, end: &str| {
+        format!("DELIMITER ;;\nCREATE {head} BEGIN {swallow} {deed}; {end} END ;;\nDELIMITER ;\n")
+    };
+    let out = "SELECT 'x' INTO OUTFILE '/cell/x'";
+    for (what, sql) in [
+        ("a procedure", body("PROCEDURE p()", swallow, out, "") + "CALL p();\n"),
+        ("a procedure that fails", body("PROCEDURE p()", "", out, "") + "CALL p();\n"),
+        (
+            "a function",
+            body("FUNCTION f() RETURNS int", swallow, out, "RETURN 1;") + "INSERT INTO t SELECT f();\n",
+        ),
+        (
+            "a trigger",
+            body(
+                "TRIGGER tr BEFORE INSERT ON t FOR EACH ROW",
+                swallow,
+                "SET NEW.a = LOAD_FILE('/etc/hostname')",
+                "",
+            ) + "INSERT INTO t VALUES ('y');\n",
+        ),
+    ] {
+        let examination = examine("shop.sql", format!("{HEAD}{sql}{TAIL}"));
+        assert_eq!(codes(&examination), ["mariadb.reaches_out"], "{what}: {examination:#?}");
+    }
+    // Defined, and called by nobody: with what applications have besides.
+    let audit = body("TRIGGER tr AFTER INSERT ON t FOR EACH ROW", "", "INSERT INTO log VALUES (NEW.a)", "");
+    let event = "CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO DELETE FROM log;\n";
+    let sql = format!(
+        "CREATE TABLE log (a text);\n{audit}INSERT INTO t VALUES ('y');\n{event}{}",
+        body("PROCEDURE p()", "", out, "")
+    );
+    let examination = examine("shop.sql", format!("{HEAD}{sql}{TAIL}"));
+    must_be_clean(&examination);
+    let note = examination.notes.iter().find(|note| note.contains("would reach out when called"));
+    assert!(
+        note.is_some_and(|note| note.contains("the procedure shop.p (SELECT .. INTO OUTFILE)")),
+        "{examination:#?}"
+    );
+}
+
+#[test]
 fn data_that_looks_like_an_attack_is_data() {
     if !have() {
         return;

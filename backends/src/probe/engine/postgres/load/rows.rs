@@ -28,6 +28,9 @@ impl Loader<'_> {
 
     pub(super) async fn count(&mut self, target: &Target, rows: u64) -> Result<(), Outcome> {
         self.loaded.rows += rows;
+        if rows > 0 {
+            self.filled_table(target);
+        }
         let id = match self.ids.get(&target.sql) {
             Some(id) => *id,
             None => {
@@ -80,6 +83,8 @@ impl Loader<'_> {
             Ok(answer) => answer,
             Err(failure) => return Err(self.copy_failed(line, &statement, failure)),
         };
+        self.told(line);
+        self.listen(b"").await?;
         self.loaded.statements += 1;
         let rows = answer.tags.first().and_then(|tag| tag.strip_prefix("COPY ")?.parse().ok()).unwrap_or(0);
         match statement.target() {

@@ -5,16 +5,19 @@ use firedrill_core::finding::Finding;
 use super::{Loader, Mended, Outcome};
 use crate::probe::engine::dumps::is_own_trouble;
 use crate::probe::engine::postgres::forgive::{
-    forgivable, has_reached_out, is_about_other_servers, missing_software,
+    forgivable, has_reached_out, is_about_other_servers, is_about_the_outside, missing_software,
 };
 use crate::probe::engine::postgres::server::last_words;
 use crate::probe::engine::postgres::split::{End, Trouble};
-use crate::probe::engine::postgres::statement::Statement;
+use crate::probe::engine::postgres::statement::{Statement, Target};
 use crate::probe::engine::postgres::supply::supply;
 use crate::probe::engine::postgres::wire::{Failure, ServerError};
+use crate::probe::engine::postgres::witness;
 
 /// Attempts to reach outside that are told one by one.
 const REACHES_MAX: usize = 10;
+/// Definitions that would reach outside that are named.
+const UNUSED_MAX: usize = 5;
 
 impl Loader<'_> {
     pub(super) fn unreadable(&self, trouble: Trouble) -> Outcome {
@@ -36,6 +39,13 @@ impl Loader<'_> {
     }
 
     pub(super) fn end(&self, end: End) -> Result<(), Outcome> {
+        if !matches!(end, End::Whole) || self.loaded.statements == 0 {
+            // Whoever feeds us ends early, too, when our time is over.
+            self.job
+                .watch
+                .check()
+                .map_err(|error| Outcome::Interrupted(format!("{}: {}", self.job.location, error.chain())))?;
+        }
         let seen = match end {
             End::Whole if self.loaded.statements == 0 => {
                 return Err(Outcome::Broken(Finding::damage(
@@ -75,6 +85,46 @@ impl Loader<'_> {
         )
     }
 
+    /// Files what the server has reported of functions that reach outside, up to the statement on this line.
+    pub(super) fn told(&mut self, line: u64) {
+        let (seen, silenced) =
+            witness::with(&self.witness, |witness| (witness.take(), witness.was_silenced()));
+        let place = if line == 0 { String::new() } else { format!(", while line {line} was loaded") };
+        for attempt in seen {
+            let told = format!("{}: {}{place}; the seal kept it in", attempt.what, attempt.shown);
+            let finding = self.reach(told);
+            self.reached(finding);
+        }
+        if silenced {
+            self.deaf = true;
+            self.crew.let_go();
+            self.loaded.not_verified.insert(format!(
+                "{}: what a function did after it had silenced the reports of the server",
+                self.job.location
+            ));
+        }
+    }
+
+    /// Rows went into a table, which may have set its definition off.
+    pub(super) fn filled_table(&mut self, target: &Target) {
+        if let Some(open) = witness::with(&self.witness, |witness| witness.rows_into(&target.name)) {
+            self.loaded.not_verified.insert(format!("{}: whether it ran: {open}", self.job.location));
+        }
+        self.told(0);
+    }
+
+    /// Notes what would reach outside when somebody uses it, which nobody did.
+    pub(super) fn unused(&mut self) {
+        let (names, more) = witness::with(&self.witness, |witness| {
+            let all = || witness.unused().map(|known| format!("the {} ({})", known.shown, known.what));
+            (all().take(UNUSED_MAX).collect::<Vec<_>>(), all().count().saturating_sub(UNUSED_MAX))
+        });
+        if !names.is_empty() {
+            let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+            self.loaded.note(format!("would reach out when used, and was not: {}{more}", names.join(", ")));
+        }
+    }
+
     /// Deals with an error that says nothing about the dump. `Err`: it does.
     pub(super) async fn mend(
         &mut self,
@@ -100,6 +150,8 @@ impl Loader<'_> {
             )));
         }
         if statement.begins(&["refresh"]) && is_about_other_servers(error) {
+            // What reads from another server every day is no attempt.
+            witness::with(&self.witness, |witness| witness.take());
             self.loaded.not_verified.insert(format!(
                 "{}: a materialized view that reads from another server: `{}`",
                 self.job.location,
@@ -107,9 +159,15 @@ impl Loader<'_> {
             ));
             return Ok(Mended::Skip("a materialized view reads from another server".to_owned()));
         }
-        if has_reached_out(error) {
+        // The server may have named the function before, or the table is known for it.
+        let knows = |target: Target| witness::with(&self.witness, |witness| witness.knows(&target.name));
+        let witnessed = witness::with(&self.witness, |witness| witness.has_seen())
+            || statement.target().is_some_and(knows);
+        if has_reached_out(error) || witnessed && is_about_the_outside(error) {
             let seen = format!("`{}` on line {line}, where the seal kept it in: {error}", statement.shown());
             let finding = self.reach(seen);
+            // One of them is enough.
+            witness::with(&self.witness, |witness| witness.take());
             // What it would have done to rows is not counted anyway.
             if !statement.alters_rows() {
                 return Err(Outcome::Broken(finding));
@@ -127,6 +185,9 @@ impl Loader<'_> {
     }
 
     pub(super) fn refused(&self, line: u64, statement: &Statement<'_>, error: &ServerError) -> Outcome {
+        if error.is_ours() {
+            return Outcome::Interrupted(format!("{}: near line {line}: {error}", self.job.location));
+        }
         let schema_missing = matches!(error.code.as_str(), "42P01" | "3F000");
         if schema_missing && !self.created_something {
             return Outcome::Interrupted(format!(

@@ -58,6 +58,7 @@ fn statements_end_where_psql_ends_them() {
             ],
         ),
         ("BEGIN; COMMIT; END; x;", &["BEGIN", "COMMIT", "END", "x"]),
+        ("-- a\rSELECT 1; SELECT 2 --\r; x;", &["SELECT 1", "SELECT 2 --\r", "x"]),
         (";;\u{feff}; x;", &["\u{feff}", "x"]),
     ] {
         assert_eq!(statements(text), expected, "{text}");

@@ -18,7 +18,7 @@ fn source() -> (Source, PathBuf) {
     source.sql("postgres", "CREATE DATABASE shop");
     source.sql("shop", ROWS);
     source.sql("shop", "CHECKPOINT");
-    let data = source.outside("data/PG_VERSION").parent().unwrap().to_owned();
+    let data = source.outside(".firedrill/postgres/PG_VERSION").parent().unwrap().to_owned();
     (source, data)
 }
 
@@ -57,9 +57,12 @@ fn stop(source: Source) {
     let stdin = Cursor::new(b"ALTER ROLE firedrill_engine RENAME TO owner;\n".to_vec());
     let pipes = Pipes { stdin: Some(Box::new(stdin)), stdout: None };
     assert!(
-        cell.run(&Program::new("postgres", ["--single", "-D", "/cell/data", "postgres"]), pipes)
-            .unwrap()
-            .succeeded()
+        cell.run(
+            &Program::new("postgres", ["--single", "-D", "/cell/.firedrill/postgres", "postgres"]),
+            pipes
+        )
+        .unwrap()
+        .succeeded()
     );
 }
 
@@ -144,14 +147,97 @@ fn checksums_show_a_flipped_bit() {
     stop(source);
     {
         let _entered = RUNTIME.enter();
-        let enable = Program::new("pg_checksums", ["--enable", "--no-sync", "-D", "/cell/data"]);
+        let enable =
+            Program::new("pg_checksums", ["--enable", "--no-sync", "-D", "/cell/.firedrill/postgres"]);
         assert!(cell.run(&enable, Pipes::default()).unwrap().succeeded());
     }
-    let (_fixture, _, whole) = examine_copy(&data, |_| ());
+    let (_fixture, mut subject, whole) = examine_copy(&data, |_| ());
     assert_green(&whole);
+    let absent = sabotage::examine_with(&mut subject, "pg_checksums", || sabotage::exit(127, "not found"));
+    assert_green(&absent);
+    assert!(absent.not_verified.iter().any(|text| text.contains("no pg_checksums")), "{absent:#?}");
+    for program in ["pg_checksums", "pg_controldata"] {
+        for end in sabotage::OURS {
+            let examination = sabotage::examine_with(&mut subject, program, end);
+            assert_eq!(wrong(&examination), [""; 0], "{program} {:?} {examination:#?}", end());
+            assert!(examination.interrupted.is_some(), "{program} {:?}", end());
+        }
+    }
     let (_fixture, _, flipped) =
         examine_copy(&data, |to| overwrite(&to.join(&table), 3 * 8192 + 7000, &[0x55]));
     assert_found(&flipped, "postgres.checksums");
+}
+
+#[test]
+fn a_data_folder_that_no_engine_is_for_is_not_called_damaged() {
+    if !present() {
+        return;
+    }
+    let folder = |version: &str| {
+        let (_fixture, mut subject) = subject(&[
+            ("var/pgdata/PG_VERSION", version.as_bytes()),
+            ("var/pgdata/global/pg_control", &[7; 8192]),
+            ("var/pgdata/base/1/PG_VERSION", version.as_bytes()),
+        ]);
+        subject.drill.expectations.load = true;
+        examine(&subject)
+    };
+    let old = folder("9.6\n");
+    assert_eq!(wrong(&old), [""; 0], "{old:#?}");
+    assert!(old.interrupted.as_ref().is_some_and(|why| why.contains("9.6")), "{old:#?}");
+    let nonsense = folder("\0\0\0");
+    assert_eq!(wrong(&nonsense), ["postgres.recovery"], "{nonsense:#?}");
+    assert!(nonsense.findings[0].location.ends_with("PG_VERSION"), "{nonsense:#?}");
+}
+
+#[test]
+fn text_in_the_order_of_another_collation_is_left_open() {
+    if !present() {
+        return;
+    }
+    let (source, data) = source();
+    let names = "CREATE TABLE names (a text COLLATE \"C\"); INSERT INTO names VALUES ('B'), ('a'), ('C'), ('d'); \
+        CREATE INDEX names_a ON names (a)";
+    source.sql("shop", names);
+    // As after a move to a machine whose ICU sorts in another way.
+    source.sql(
+        "shop",
+        "UPDATE pg_index SET indcollation = (SELECT oid::text FROM pg_collation WHERE collname = 'en-x-icu')::oidvector \
+         WHERE indexrelid = 'names_a'::regclass",
+    );
+    source.sql("shop", "UPDATE pg_collation SET collversion = '1.0' WHERE collname = 'en-x-icu'");
+    source.sql("shop", "CHECKPOINT");
+    let moved = examine_copy(&data, |_| ()).2;
+    assert_eq!(wrong(&moved), ["postgres.live_copy"], "{moved:#?}");
+    let open = moved.not_verified.iter().find(|text| text.contains("public.names_a"));
+    assert!(open.is_some_and(|text| text.contains("collation")), "{:#?}", moved.not_verified);
+    source.sql(
+        "shop",
+        "UPDATE pg_collation SET collversion = pg_collation_actual_version(oid) WHERE collname = 'en-x-icu'",
+    );
+    source.sql("shop", "CHECKPOINT");
+    let same = examine_copy(&data, |_| ()).2;
+    assert_found(&same, "postgres.index");
+}
+
+#[test]
+fn a_check_that_takes_too_long_leaves_the_server_alone() {
+    use super::super::{amcheck, examine::Asked};
+    use crate::probe::engine::session::Session;
+    if !present() {
+        return;
+    }
+    let (source, _) = source();
+    let (_fixture, subject) = subject(&[]);
+    let session = Session::new(&subject, "postgres", "databases");
+    let asked = Asked { server: source.server(), database: "shop", location: "shop", filled: None };
+    let _entered = RUNTIME.enter();
+    let checked = amcheck::check(&session, &asked, None).unwrap();
+    assert_eq!(checked, amcheck::Checked::default());
+    let late = amcheck::check(&session, &asked, Some(std::time::Duration::from_millis(1)));
+    assert!(late.as_ref().is_err_and(|why| why.contains("longer")), "{late:?}");
+    source.sql("shop", "SELECT 1");
+    assert_eq!(amcheck::check(&session, &asked, None), Ok(checked));
 }
 
 fn overwrite(path: &Path, at: usize, with: &[u8]) {

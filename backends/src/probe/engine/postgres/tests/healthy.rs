@@ -123,19 +123,59 @@ fn dumps_in_other_encodings() {
 }
 
 #[test]
-fn many_tables() {
+fn a_dump_of_timescaledb_asks_for_the_extension() {
     if !present() {
         return;
     }
-    let database = SHARED.database(
-        "DO $$ BEGIN FOR i IN 1..2000 LOOP EXECUTE format('CREATE TABLE t%s (id serial PRIMARY KEY, a text)', i); \
-         END LOOP; END $$; INSERT INTO t7 (a) VALUES ('x')",
-    );
+    let head = "--\n-- PostgreSQL database dump\n--\n\n-- Dumped from database version 15.4\n\nSET client_encoding = 'UTF8';\n";
+    let hypertable = "CREATE TABLE public.prices (at timestamptz NOT NULL, market text, price numeric);\n\
+        CREATE TABLE _timescaledb_internal._hyper_1_1_chunk (CONSTRAINT constraint_1 CHECK (at > '2026-01-01'))\n\
+        INHERITS (public.prices);\nCOPY public.prices (at, market, price) FROM stdin;\n\\.\n\
+        COPY _timescaledb_internal._hyper_1_1_chunk (at, market, price) FROM stdin;\n2026-01-02 00:00:00+00\tm\t0.5\n\\.\n\
+        CREATE TRIGGER ts_insert_blocker BEFORE INSERT ON public.prices FOR EACH ROW EXECUTE FUNCTION \
+        _timescaledb_functions.insert_blocker();\n\n--\n-- PostgreSQL database dump complete\n--\n";
+    let extension = "CREATE EXTENSION IF NOT EXISTS timescaledb WITH SCHEMA public VERSION '2.13.1';\n\
+        COMMENT ON EXTENSION timescaledb IS 'Enables scalable inserts';\n";
+    for extension in [extension, ""] {
+        let examination = load("backup/polymarket.sql", format!("{head}{extension}{hypertable}").as_bytes());
+        assert!(wrong(&examination).is_empty(), "{:#?}", examination.findings);
+        let gap = examination.findings.iter().find(|finding| finding.code == "postgres.extension");
+        assert!(gap.is_some_and(|gap| gap.expected.contains("timescaledb")), "{examination:#?}");
+        assert!(examination.interrupted.is_some_and(|why| why.contains("timescaledb")));
+    }
+}
+
+#[test]
+fn many_tables() {
+    tables(2000);
+}
+
+#[test]
+#[ignore = "soak: takes minutes"]
+fn soak_ten_thousand_tables() {
+    tables(10_000);
+}
+
+fn tables(count: usize) {
+    if !present() {
+        return;
+    }
+    // Each transaction keeps a lock on every table that it makes.
+    let made: Vec<_> = (0..count.div_ceil(1000)).map(|some| {
+        let (first, last) = (some * 1000 + 1, count.min(some * 1000 + 1000));
+        format!(
+            "DO $$ BEGIN FOR i IN {first}..{last} LOOP EXECUTE format('CREATE TABLE t%s (id serial PRIMARY KEY, a text)', i); \
+             END LOOP; END $$"
+        )
+    }).collect();
+    let database = SHARED.database("SELECT 1");
+    made.iter().for_each(|sql| SHARED.sql(&database, sql));
+    SHARED.sql(&database, "INSERT INTO t7 (a) VALUES ('x')");
     let examination = load("backup/many.sql", &SHARED.dump(&database, &[]));
     println!("{:?}", examination.engine.as_ref().unwrap().phases);
     assert_green(&examination);
     assert!(
-        examination.notes.iter().any(|note| note.contains("2000 tables, 1 rows")),
+        examination.notes.iter().any(|note| note.contains(&format!("{count} tables, 1 rows"))),
         "{:?}",
         examination.notes
     );

@@ -6,6 +6,7 @@ mod folders;
 
 mod healthy;
 mod recorded;
+mod sabotage;
 mod source;
 mod wanted;
 

@@ -8,7 +8,7 @@ use firedrill_core::cell::{Cell, CellRequest, Kit, Pipes, Program};
 use firedrill_core::config::runtime::RuntimeConfig;
 use firedrill_core::watch::Watch;
 
-use crate::probe::engine::postgres::server::{Server, block_on, initialise};
+use crate::probe::engine::postgres::server::{Listening, Server, block_on, initialise};
 use crate::probe::engine::postgres::wire::Client;
 
 /// Everything asynchronous runs here.
@@ -55,12 +55,14 @@ impl Source {
             work: &folder.join("cell"),
             kits: &[kit()],
             aliases: &[],
-            lifetime: Duration::from_secs(600),
+            // As long as the tests of a loaded machine may take.
+            lifetime: Duration::from_secs(6 * 3600),
             watch: Watch::unlimited(),
         };
         let cell: &'static dyn Cell = Box::leak(runtime.open(&request).unwrap());
         let data = initialise(cell).unwrap();
-        let server = Server::start(cell, &data, settings, &Watch::unlimited()).unwrap();
+        let server =
+            Server::start(cell, &data, settings, &Listening::default(), &Watch::unlimited()).unwrap();
         Self { server, cell, folder }
     }
 
@@ -130,6 +132,11 @@ impl Source {
     pub(super) fn outside(&self, path: &str) -> std::path::PathBuf {
         let found = walk(&self.folder, path, 4);
         found.unwrap_or_else(|| panic!("no {path} in {}", self.folder.display()))
+    }
+
+    /// The server itself.
+    pub(super) fn server(&self) -> &Server<'static> {
+        &self.server
     }
 
     /// The server itself, to be stopped.

@@ -267,6 +267,132 @@ fn what_the_engine_lacks_is_no_damage() {
 }
 
 #[test]
+fn errors_of_the_machine_are_no_damage() {
+    if !present() {
+        return;
+    }
+    let raises = |code: &str| {
+        format!(
+            "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'x' USING ERRCODE = '{code}'; END $$;\n\
+             CREATE TABLE t (a int);\nCREATE TRIGGER x BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f();\n"
+        )
+    };
+    for code in ["53100", "53200", "57014", "58030", "55P03"] {
+        for rows in ["INSERT INTO t VALUES (1);\n", "COPY t (a) FROM stdin;\n1\n2\n\\.\n"] {
+            let examination = load("b/a.sql", &dump(&(raises(code) + rows)));
+            if code == "58030" {
+                // It may also be the disk: all the same it is told.
+                assert!(!is_verified(&examination), "{examination:#?}");
+                continue;
+            }
+            assert_eq!(wrong(&examination), [""; 0], "{code} {rows}");
+            assert!(
+                examination.interrupted.as_ref().is_some_and(|why| why.contains(code)),
+                "{examination:#?}"
+            );
+        }
+    }
+    // Our limit for a question of a person.
+    let late = "CREATE TABLE t (a int);\nCREATE FUNCTION late() RETURNS int LANGUAGE plpgsql AS \
+        $$ BEGIN RAISE 'canceling statement' USING ERRCODE = '57014'; END $$;\n\
+        CREATE VIEW v AS SELECT late();\n";
+    let newest = Some(NewestRow { sql: "SELECT late()".into(), max_age: None });
+    for expectation in [
+        DatabaseExpectation {
+            queries: vec![Query { sql: "SELECT late()".into(), equals: "1".into() }],
+            ..DatabaseExpectation::default()
+        },
+        DatabaseExpectation { rows_min: [("v".to_owned(), 1)].into(), ..DatabaseExpectation::default() },
+        DatabaseExpectation { newest, ..DatabaseExpectation::default() },
+    ] {
+        let examination = expecting(&dump(late), expectation);
+        assert_eq!(wrong(&examination), [""; 0], "{examination:#?}");
+        assert!(
+            examination.interrupted.as_ref().is_some_and(|why| why.contains("57014")),
+            "{examination:#?}"
+        );
+    }
+}
+
+#[test]
+fn what_could_not_be_read_is_not_missing() {
+    let expectation = DatabaseExpectation {
+        database: Some("shop".into()),
+        roles: vec!["app".into()],
+        ..DatabaseExpectation::default()
+    };
+    let expecting = |change: &dyn Fn(&mut Subject)| {
+        let (_fixture, mut subject) = subject(&[("b/shop.sql", &dump("CREATE TABLE t (a int);\n"))]);
+        subject.drill.expectations.postgres = vec![expectation.clone()];
+        change(&mut subject);
+        examine(&subject)
+    };
+    // Nobody has looked at any file.
+    let stopped = expecting(&|subject| subject.watch.stop());
+    assert_eq!(wrong(&stopped), [""; 0], "{stopped:#?}");
+    assert!(stopped.interrupted.is_some());
+    // The part of the snapshot that may hold it could not be listed.
+    let incomplete = expecting(&|subject| {
+        let mut manifest = firedrill_core::manifest::Manifest::default();
+        manifest.mark_incomplete();
+        subject.manifest = std::sync::Arc::new(manifest);
+    });
+    assert_eq!(wrong(&incomplete), [""; 0], "{incomplete:#?}");
+    assert!(incomplete.interrupted.is_some());
+    let empty = expecting(&|subject| subject.manifest = Default::default());
+    assert_eq!(wrong(&empty), ["postgres.missing", "postgres.role_missing"], "{empty:#?}");
+}
+
+#[test]
+fn many_missing_roles_are_still_no_damage() {
+    if !present() {
+        return;
+    }
+    let grants: String = (0..150).map(|n| format!("GRANT SELECT ON t TO role_{n};\n")).collect();
+    let examination = load("b/a.sql", &dump(&format!("CREATE TABLE t (a int);\n{grants}")));
+    assert_green(&examination);
+    assert_eq!((examination.findings.len(), examination.findings_omitted), (20, 0));
+    assert!(
+        examination.notes.iter().any(|note| note.starts_with("130 more roles")),
+        "{:#?}",
+        examination.notes
+    );
+}
+
+#[test]
+fn what_is_told_of_a_row_is_where_it_is() {
+    if !present() {
+        return;
+    }
+    for middle in [
+        "CREATE TABLE users (a int, b text);\nCOPY users FROM stdin;\n1\ta\nsecret\tsecret\n\\.\n",
+        "CREATE TABLE users (a int, b text);\nCOPY users FROM stdin;\n1\ta\n2\tsecret\tsecret\n\\.\n",
+        "CREATE TABLE users (b text PRIMARY KEY);\nCOPY users FROM stdin;\nsecret\nsecret\n\\.\n",
+        "CREATE TABLE users (b text);\nINSERT INTO users VALUES ('secret'), ('secret', 1);\n",
+    ] {
+        let examination = load("b/a.sql", &dump(middle));
+        assert_eq!(wrong(&examination), ["postgres.load"], "{examination:#?}");
+        let all = format!("{examination:?}");
+        assert!(!all.contains("secret"), "{all}");
+        assert!(!middle.contains("COPY") || all.contains("COPY users, line 2"), "{all}");
+    }
+}
+
+#[test]
+fn a_partition_on_another_server_is_left_out() {
+    if !present() {
+        return;
+    }
+    let middle = "CREATE EXTENSION postgres_fdw;\nCREATE SERVER s FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.1');\n\
+        CREATE USER MAPPING FOR CURRENT_USER SERVER s OPTIONS (user 'x', password 'y');\n\
+        CREATE TABLE p (a int) PARTITION BY LIST (a);\nCREATE TABLE near PARTITION OF p FOR VALUES IN (1);\n\
+        CREATE FOREIGN TABLE far PARTITION OF p FOR VALUES IN (2) SERVER s;\nINSERT INTO near VALUES (1);\n";
+    let examination = load("b/a.sql", &dump(middle));
+    assert_green(&examination);
+    assert!(examination.not_verified.iter().any(|text| text.contains("another server")), "{examination:#?}");
+}
+
+#[test]
 fn a_view_over_another_server_is_left_out() {
     if !present() {
         return;
