@@ -244,11 +244,11 @@ mod tests {
         let lock = ledger.lock(&job).unwrap().unwrap();
         assert!(ledger.lock(&job).unwrap().is_none(), "two hold one lock");
         let mut state = JobState::new(job.clone());
-        let slot = Some("2026-02-01T00:20:00Z".parse().unwrap());
-        state.begin(Attempt { slot, number: 1, started: slot.unwrap(), process: 7 });
+        let slot = "2026-02-01T00:20:00Z".parse().unwrap();
+        state.begin(Attempt { slot: Some(slot), number: 1, started: slot, process: 7 });
         ledger.write(&lock, &state).unwrap();
         assert_eq!(ledger.read(&job).unwrap(), state);
-        state.end(JobReport::succeeded(Facts::None), slot.unwrap(), None).unwrap();
+        state.end(JobReport::succeeded(Facts::None), slot, None).unwrap();
         ledger.write(&lock, &state).unwrap();
         drop(lock);
         assert!(ledger.lock(&job).unwrap().is_some());

@@ -160,19 +160,19 @@ impl Look<'_, '_> {
             }
             Decision::Enrol { job } => {
                 let Some(spec) = spec(&job) else { return Ok(()) };
-                self.from_now(spec)
+                self.begin_anew(spec)
             }
             Decision::SetBack { job, handled } => {
                 self.told.push(format!(
                     "{job}: the clock was set back from {handled}; its schedule counts from now"
                 ));
                 let Some(spec) = spec(&job) else { return Ok(()) };
-                self.from_now(spec)
+                self.begin_anew(spec)
             }
         }
     }
 
-    fn from_now(&mut self, spec: &JobSpec) -> Result<()> {
+    fn begin_anew(&mut self, spec: &JobSpec) -> Result<()> {
         self.change(spec, |this, _, state| {
             state.handled = Some(this.now);
             state.retry = None;

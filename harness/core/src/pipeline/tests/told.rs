@@ -59,7 +59,7 @@ impl Place {
             true => JobReport::succeeded(Facts::None),
             false => JobReport::failed(Error::new(ErrorKind::Unavailable, "reach the server")),
         };
-        let retry = again.then(|| Retrying { slot: self.now, number: 2, not_before: self.now });
+        let retry = again.then_some(Retrying { slot: self.now, number: 2, not_before: self.now });
         state.end(report, self.now, retry).unwrap();
         self.ledger.write(&lock, &state).unwrap();
     }
