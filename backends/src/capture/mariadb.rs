@@ -25,7 +25,7 @@ pub(super) fn capture(config: &MariadbCapture, moment: &Moment<'_>, captured: &m
     if config.digests {
         return with_digests(config, secret.as_ref(), moment, captured);
     }
-    let number = captured.streams.len();
+    let number = captured.streams.len() + captured.made.len();
     let options = match &secret {
         Some(secret) => Some(options_file(&Server::default(), Some(secret), moment, number)?),
         None => None,
