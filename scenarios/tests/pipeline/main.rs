@@ -12,7 +12,6 @@
 //!
 //! What takes long is ignored; `cargo test --test pipeline -- --ignored` runs it.
 #![cfg(test)]
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "this is all test")]
 
 #[path = "../support/binary.rs"]
 mod binary;
