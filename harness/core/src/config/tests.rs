@@ -343,7 +343,7 @@ fn mistakes_of_meaning_in_targets() {
             ),
             ("no time at all", target("tag: grafana\nobjectives: {rpo: 0s}")),
             ("months", target("tag: grafana\nobjectives: {rto: 30M}")),
-            ("canary without key", target("tag: grafana\nexpect: {canary: required}")),
+            ("canary without key", target("kind: object_dump\ntag: grafana\nexpect: {canary: required}")),
             ("sqlite without path", target("tag: grafana\nexpect: {sqlite: [{tables: [a]}]}")),
             (
                 "query that writes",
@@ -517,6 +517,7 @@ fn mistakes_of_meaning_in_jobs() {
                 capture("postgres: {as: /b, via: [ssh, db], server: {password_env: X}}"),
             ),
             ("digests from afar", capture("postgres: {as: /b, via: [ssh, db], digests: true}")),
+            ("digests of a stream", capture("mariadb: {as: /b, digests: true}")),
             ("no host", text("tag: shop\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
             ("two hosts", text("tag: shop\nhost: [a, b]\nbackup: {capture: [{files: {paths: [/a]}}]}", "")),
             (

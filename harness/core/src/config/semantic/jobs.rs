@@ -240,7 +240,7 @@ fn digests(check: &mut Check<'_, '_>, capture: &str) {
             check.error_at_key(
                 &at,
                 "digests are taken by a client here, and not where `via` leads",
-                "remove `digests`, or name the `server` instead of `via`",
+                "remove `digests`, or use `firedrill digest` where the server is",
             );
         }
         let method = check.text(&join(&own, "method"));

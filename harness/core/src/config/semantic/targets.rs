@@ -140,7 +140,10 @@ fn promises(check: &mut Check<'_, '_>, target: &str) {
 
 fn expectations(check: &mut Check<'_, '_>, target: &str) {
     let expect = join(target, "expect");
-    let keyed = check.has("/canary/key_file") || check.has("/canary/key_env");
+    // Without a key of its own a restic repository gives one: its password.
+    let keyed = check.has("/canary/key_file")
+        || check.has("/canary/key_env")
+        || kind_of(check.get(&join(target, "kind"))) == Some(BackupKind::Restic);
     let canary = join(&expect, "canary");
     if check.text(&canary) == Some("required") && !keyed {
         check.warning(
