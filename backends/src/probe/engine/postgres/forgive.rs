@@ -102,7 +102,8 @@ pub(super) fn is_about_the_outside(error: &ServerError) -> bool {
         "38000" | "XX000" => {
             error.message.starts_with("program ") || error.message.contains("execute command")
         }
-        "42501" | "58P01" | "58P02" | "58030" | "42809" => of_file && error.message.starts_with("could not "),
+        // Not 58030: that is a disk that fails.
+        "42501" | "58P01" | "58P02" | "42809" => of_file && error.message.starts_with("could not "),
         _ => false,
     }
 }
