@@ -88,7 +88,7 @@ impl Job for Real {
     fn run(&self, order: &JobOrder<'_>) -> JobReport {
         // Its start is settled, and its locks are held: from here on the clock may go on.
         self.begun.send(()).unwrap();
-        let report = match self.world.fails(&self.spec, self.turn) {
+        let report = match self.world.fails(&self.spec.name, self.turn) {
             true => JobReport::failed(Error::new(ErrorKind::Unavailable, "reach the service")),
             false => self.do_it(order),
         };
@@ -237,10 +237,9 @@ impl World {
     }
 
     /// Whether this try fails, on purpose.
-    fn fails(&self, spec: &JobSpec, turn: Turn) -> bool {
+    fn fails(&self, job: &JobName, turn: Turn) -> bool {
         let slot = turn.slot.unwrap();
-        turn.number == 1
-            && seed::child(self.seed, &format!("fails {} {slot}", spec.name)).is_multiple_of(FAILS)
+        turn.number == 1 && seed::child(self.seed, &format!("fails {job} {slot}")).is_multiple_of(FAILS)
     }
 
     /// How long a run takes, on the simulated clock.
@@ -361,6 +360,10 @@ impl Machine {
         for Worker { job, turn, done, thread, .. } in due {
             done.send(()).unwrap();
             let run = thread.join().unwrap().unwrap_or_else(|error| panic!("{job}: {}", error.chain()));
+            // A job that panics is a failed run like others, and its retry may go well: nobody else would tell.
+            let meant = run.outcome == Outcome::Succeeded || self.world.fails(&job, turn);
+            let why = run.error.as_ref().map(Error::chain);
+            assert!(meant, "{job} at {}: {:?}: {why:?}", run.started, run.outcome);
             self.took.push(Took { job: job.clone(), run });
             if self.mine.remove(&job) {
                 self.ended.push((job, turn, "its process ended".to_owned()));
