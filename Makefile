@@ -17,7 +17,8 @@ test: ## run every test this machine can run, and list what was skipped and why
 	ci/test
 
 .PHONY: soak
-soak: ## what takes long: a month of an hourly fleet, two hundred killed runs
+soak: ## what takes long: thousands of tables, a month of an hourly fleet, two hundred killed runs
+	cargo test --locked --workspace -- --ignored --nocapture soak_
 	cargo test --locked --package firedrill-scenarios --test pipeline -- --ignored --nocapture
 
 .PHONY: lint
@@ -45,10 +46,6 @@ bench: ## compare with restic (restoring every tag) and with loading databases b
 	cargo build --locked --release --bin firedrill
 	ci/bench
 	ci/bench-engines
-
-.PHONY: soak
-soak: ## tests that take minutes: thousands of tables
-	cargo test --locked --workspace -- --ignored --nocapture soak_
 
 .PHONY: setup
 setup: ## install what the tests need (Debian 12, as root)
