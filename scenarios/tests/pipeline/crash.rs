@@ -19,8 +19,8 @@ use crate::place::{Content, PASSWORD, Restic, change, cheap_repository, content,
 
 /// What is killed, by turns.
 const JOBS: [&str; 6] = ["files", "retention", "mirror", "files", "check", "mirror"];
-/// What the retention keeps of each series.
-const KEEP: &str = "--keep-last=3";
+/// What the retention keeps of each series: enough that the mirror does not take its source for a broken one.
+const KEEP: &str = "--keep-last=8";
 /// Most of the kills must hit a run, and not its beginning or end.
 const TRIES_FOR_EACH: usize = 4;
 
@@ -70,7 +70,7 @@ targets:
         - command: {{run: [cat, {source}/live.db], as: /backup/live.dump}}
 jobs:
   - name: retention
-    retention: {{copy: local, keep: {{last: 3}}, drop_max_ratio: 0.9}}
+    retention: {{copy: local, keep: {{last: 8}}, drop_max_ratio: 0.9}}
   - name: mirror
     mirror: {{from: local, to: offsite, delete: true}}
   - name: check
