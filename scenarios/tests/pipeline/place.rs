@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use firedrill_core::canary;
 use firedrill_core::secret::Secret;
 use firedrill_scenarios::fleet::TestRepository;
 use rand::rngs::StdRng;
@@ -159,7 +160,7 @@ pub(crate) fn snapshot_files(repository: &Path) -> BTreeSet<String> {
 /// Files by their path, with what is in them.
 pub(crate) type Content = BTreeMap<PathBuf, Vec<u8>>;
 
-/// All files below `root`.
+/// All files below `root`, without the canary that a backup adds.
 pub(crate) fn content(root: &Path) -> Content {
     let mut all = Content::new();
     let mut folders = vec![PathBuf::new()];
@@ -167,6 +168,9 @@ pub(crate) fn content(root: &Path) -> Content {
         for entry in std::fs::read_dir(root.join(&folder)).unwrap() {
             let entry = entry.unwrap();
             let path = folder.join(entry.file_name());
+            if path.ends_with(canary::FILE) {
+                continue;
+            }
             match entry.file_type().unwrap().is_dir() {
                 true => folders.push(path),
                 false => drop(all.insert(path, std::fs::read(entry.path()).unwrap())),
