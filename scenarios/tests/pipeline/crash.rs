@@ -300,6 +300,6 @@ fn a_killed_run_harms_nothing_and_stands_in_no_way() {
 
 #[test]
 #[ignore = "takes ten minutes or more"]
-fn two_hundred_killed_runs_harm_nothing() {
+fn soak_two_hundred_killed_runs_harm_nothing() {
     kill_everything(2, 200);
 }

@@ -10,7 +10,7 @@
 //! | `proxy` | the bad weather |
 //! | `place` | folders, repositories and real restic |
 //!
-//! What takes long is ignored; `cargo test --test pipeline -- --ignored` runs it.
+//! What takes long is ignored; `make soak` runs it.
 #![cfg(test)]
 
 #[path = "../support/binary.rs"]

@@ -642,8 +642,8 @@ fn two_days_of_an_hourly_fleet() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour or more"]
-fn a_month_of_an_hourly_fleet() {
+#[ignore = "takes half an hour or more"]
+fn soak_a_month_of_an_hourly_fleet() {
     let story = Story { from: "2026-09-30T22:00:00Z", days: 31, outage: None, ..AUTUMN };
     let Some((runs, dropped)) = story.tell(2) else { return };
     assert_eq!((runs["grafana"], runs["emby"], runs["paperless"]), (744, 744, 743));
