@@ -109,13 +109,7 @@ impl Server {
     pub(super) fn list(&self, folder: &str) -> Result<Vec<(Id, u32)>, Fault> {
         let url = self.url(folder, Some(""));
         let ask = || self.client.get(url.clone()).header(ACCEPT, "application/vnd.x.restic.rest.v2");
-        let body = self.ask(0, ask, |answer| body(answer, LISTING_MAX))?;
-        let entries: Option<Vec<Entry>> = match body.is_empty() {
-            true => None,
-            false => serde_json::from_slice(&body)
-                .map_err(|error| Fault::new(Trouble::Other, format!("the listing is none: {error}")))?,
-        };
-        let entries = entries.unwrap_or_default().into_iter();
+        let entries = self.ask(0, ask, |answer| entries(&body(answer, LISTING_MAX)?))?.into_iter();
         Ok(entries
             .filter_map(|entry| Some((id_of(&entry.name)?, size_of(entry.size, &entry.name))))
             .collect())
@@ -215,6 +209,18 @@ fn failed(error: reqwest::Error) -> Failed {
     };
     let fault = Fault::new(trouble, chain(&error));
     Failed { fault: Fault { advice: rest_advice(trouble), ..fault }, again, not_before: Duration::ZERO }
+}
+
+/// What a listing says. One that is none is asked for again: the line may be at fault.
+fn entries(body: &[u8]) -> Result<Vec<Entry>, Failed> {
+    if body.is_empty() {
+        return Ok(Vec::new());
+    }
+    let entries: Option<Vec<Entry>> = serde_json::from_slice(body).map_err(|error| Failed {
+        again: true,
+        ..Fault::new(Trouble::Other, format!("the listing is none: {error}")).into()
+    })?;
+    Ok(entries.unwrap_or_default())
 }
 
 /// The body of an answer, of which more than `most` bytes are not taken.
