@@ -115,10 +115,10 @@ fn a_repository_of_our_own() {
 
 /// Tells a story again until nobody else has touched a folder that leads to `source` meanwhile: these are part of a
 /// snapshot, and other tests work beside this one.
-fn quietly<T>(source: &std::path::Path, mut story: impl FnMut() -> T) -> T {
+fn quietly<T>(source: &Path, mut story: impl FnMut() -> T) -> T {
     use std::os::unix::fs::MetadataExt as _;
     let stamps = || -> Vec<_> {
-        let stamp = |folder: &std::path::Path| {
+        let stamp = |folder: &Path| {
             let meta = fs::metadata(folder).expect("a folder");
             (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
         };
