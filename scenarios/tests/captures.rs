@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use firedrill_testing::have;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -25,20 +26,6 @@ const PASSWORD: &str = "correct horse battery staple";
 
 pub(crate) fn told(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// Whether programs are there; says loudly when they are not.
-pub(crate) fn have(programs: &[PathBuf]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let missing: Vec<_> = programs
-        .iter()
-        .filter(|program| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file()))
-        .collect();
-    assert!(
-        missing.is_empty() || std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(),
-        "SKIPPED: {missing:?} are not installed"
-    );
-    missing.is_empty()
 }
 
 /// A PostgreSQL on a socket in a folder.

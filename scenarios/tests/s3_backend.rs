@@ -1,5 +1,5 @@
 //! The S3 backend against an S3 server, beside real restic, and against servers that misbehave.
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "this is all test")]
+#![expect(clippy::unwrap_used, reason = "this is all test")]
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -123,17 +123,6 @@ fn read_back(backend: Arc<dyn WriteBackend>, source: &Path) -> Vec<u8> {
     content
 }
 
-/// Whether a tool is there; a test without it says so, and fails where nothing may be skipped.
-fn is_there(tool: &str) -> bool {
-    if Command::new(tool).arg("version").output().is_ok() {
-        return true;
-    }
-    let strict = std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_some_and(|value| value == "1");
-    assert!(!strict, "{tool} is not installed");
-    eprintln!("SKIPPED: {tool} is not installed");
-    false
-}
-
 #[track_caller]
 fn succeeded(output: &Output) -> String {
     let told = String::from_utf8_lossy(&output.stderr);
@@ -150,7 +139,7 @@ fn what_rustic_writes_rustic_and_restic_read() {
         let backend = fixture.location(place).open(&good()).unwrap();
         assert!(read_back(Arc::clone(&backend), &source) == noise(6 << 20));
         assert!(backend.remove(FileType::Config, &Id::default(), false).is_err(), "reading only");
-        if is_there("restic") {
+        if firedrill_testing::have(&["restic"]) {
             succeeded(&fixture.restic(place, &["check", "--read-data"]));
             let path = source.join("folder/small");
             let dumped = fixture.restic(place, &["dump", "latest", path.to_str().unwrap()]);
@@ -163,7 +152,7 @@ fn what_rustic_writes_rustic_and_restic_read() {
 
 #[test]
 fn what_restic_writes_is_read() {
-    if !is_there("restic") {
+    if !firedrill_testing::have(&["restic"]) {
         return;
     }
     let fixture = Fixture::new();
@@ -179,7 +168,7 @@ fn what_restic_writes_is_read() {
 fn what_every_restic_writes_into_a_bucket_is_proven() {
     let mut proven = 0;
     for restic in ["restic-0.14", "restic-0.18", "restic-0.19"] {
-        if !is_there(restic) {
+        if !firedrill_testing::have(&[restic]) {
             continue;
         }
         for version in ["1", "2"] {
@@ -206,7 +195,7 @@ fn what_every_restic_writes_into_a_bucket_is_proven() {
             proven += 1;
         }
     }
-    assert!(proven > 0 || !is_there("restic-0.19"), "nothing was proven");
+    assert!(proven > 0 || !firedrill_testing::have(&["restic-0.19"]), "nothing was proven");
 }
 
 /// What comes of opening, which has to fail, within reason.
@@ -489,7 +478,7 @@ impl Drop for TlsServer {
 
 #[test]
 fn certificates_are_checked() {
-    if !is_there("openssl") {
+    if !firedrill_testing::have(&["openssl"]) {
         return;
     }
     let folder = tempfile::tempdir().unwrap();

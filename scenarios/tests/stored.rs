@@ -478,10 +478,7 @@ fn a_bucket_is_counted_and_asked() {
 
 #[test]
 fn a_repository_is_mirrored_into_a_bucket_and_back() {
-    if Command::new("restic").arg("version").output().is_err() {
-        let strict = std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_some_and(|value| value == "1");
-        assert!(!strict, "restic is not installed");
-        eprintln!("SKIPPED: restic is not installed");
+    if !firedrill_testing::have(&["restic"]) {
         return;
     }
     let fixture = Fixture::new();

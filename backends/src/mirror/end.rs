@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::flow::again;
 use crate::repository::error::{Trouble, to_error, trouble};
+use crate::repository::guard::{folder, name};
 
 /// The sizes of all files of one kind.
 pub(super) type Sizes = BTreeMap<Id, u32>;
@@ -46,15 +47,6 @@ pub(super) enum Content {
     Damaged(String),
     /// It was listed and is not there.
     Gone,
-}
-
-/// The name of a file for people.
-pub(super) fn name(kind: FileType, id: &Id) -> String {
-    match kind {
-        FileType::Config => "config".to_owned(),
-        FileType::Pack => format!("data/{}", id.to_hex().as_str()),
-        _ => format!("{}/{}", kind.dirname(), id.to_hex().as_str()),
-    }
 }
 
 /// Whether `content` is what a file of this name has to hold.
@@ -95,7 +87,7 @@ impl End {
             Ok(listed) => Ok(listed.into_iter().collect()),
             // A server says so of a repository that was not made yet.
             Err(error) if trouble(&error) == Trouble::Missing => Ok(Sizes::new()),
-            Err(error) => Err(self.failed(format!("list {} of the {}", kind.dirname(), self.called), &error)),
+            Err(error) => Err(self.failed(format!("list {} of the {}", folder(kind), self.called), &error)),
         }
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::progress::Progress;
 use firedrill_core::watch::Watch;
 use rustic_core::RusticResult;
 
@@ -58,6 +59,18 @@ impl Throttle {
             start.saturating_duration_since(now)
         };
         sleep(wait, watch)
+    }
+
+    /// What a transfer calls for each of its pieces: counts them, and lets no more than the limit pass.
+    pub(super) fn counting<'a>(
+        &'a self,
+        progress: &'a Progress,
+        watch: &'a Watch,
+    ) -> impl Fn(u64) -> Result<()> + 'a {
+        |bytes| {
+            progress.advance(bytes);
+            self.pass(bytes, watch)
+        }
     }
 }
 

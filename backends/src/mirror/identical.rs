@@ -19,9 +19,10 @@ use firedrill_core::progress::Progress;
 use firedrill_core::watch::Watch;
 use rustic_core::{FileType, Id, WriteBackend};
 
-use super::end::{Content, End, Listing, Sizes, fits, name};
+use super::end::{Content, End, Listing, Sizes, fits};
 use super::flow::{Throttle, each};
 use super::{MirrorRequest, Mirrored, dropped};
+use crate::repository::guard::name;
 use crate::repository::restic::gate::Gate;
 
 /// So many damaged files are told by name.

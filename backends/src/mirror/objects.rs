@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use firedrill_core::error::Result;
 use firedrill_core::pipeline::job::MirrorFacts;
 use firedrill_core::progress::Progress;
 use firedrill_core::watch::Watch;
@@ -22,10 +21,7 @@ pub fn mirror_objects(
     watch: &Watch,
 ) -> Mirrored {
     let throttle = Throttle::new(request.bandwidth);
-    let pace = |bytes: u64| -> Result<()> {
-        progress.advance(bytes);
-        throttle.pass(bytes, watch)
-    };
+    let pace = throttle.counting(progress, watch);
     let wanted = CopyRequest {
         settings,
         delete: request.delete,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::error::{Error, ErrorKind};
 use firedrill_core::pipeline::job::MirrorFacts;
 use firedrill_core::progress::Progress;
 use firedrill_core::secret::Secret;
@@ -26,10 +26,7 @@ pub fn reencrypted(
     watch: &Watch,
 ) -> Mirrored {
     let throttle = Throttle::new(request.bandwidth);
-    let pace = |bytes: u64| -> Result<()> {
-        progress.advance(bytes);
-        throttle.pass(bytes, watch)
-    };
+    let pace = throttle.counting(progress, watch);
     let copied = copy.copy_from(&CopySource { backend: Arc::clone(source), password, pace: &pace }, watch);
     let copied = match copied {
         Ok(copied) => copied,

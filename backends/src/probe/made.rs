@@ -1,7 +1,6 @@
 //! Runtimes for tests that try an application, a check or a group in each of them, and dumps that real tools made.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use firedrill_core::cell::{CellRequest, Kit, Pipes, Program, Runtime};
 use firedrill_core::config::runtime::{ContainerRuntimeConfig, Pull, RuntimeConfig};
 use firedrill_core::finding::{Class, Examination};
 use firedrill_core::watch::Watch;
+use firedrill_testing::skip;
 
 use crate::runtime::container::ContainerRuntime;
 use crate::runtime::process::ProcessRuntime;
@@ -25,13 +25,6 @@ const IMAGES: [(&str, &str); 8] = [
     ("shop", "firedrill-test/mariadb:10.11"),
     ("perl", "firedrill-test/base:12"),
 ];
-
-/// Says loudly that a test does not run.
-fn skip(why: &str) {
-    let why = format!("SKIPPED: {why}");
-    writeln!(std::io::stderr(), "{why}").unwrap();
-    assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "{why}");
-}
 
 fn kit(name: &str, programs: &[&str]) -> Kit {
     let programs = programs.iter().map(|program| (*program).to_owned()).collect();

@@ -104,6 +104,22 @@ pub(super) fn cut_to_range(body: Bytes, offset: u32, length: u32) -> Result<Byte
     }
 }
 
+/// The name of a file for people: `snapshots/1a2b3c4d…`.
+pub(crate) fn name(kind: FileType, id: &Id) -> String {
+    match kind {
+        FileType::Config => "config".to_owned(),
+        _ => format!("{}/{}", folder(kind), id.to_hex().as_str()),
+    }
+}
+
+/// The folder of a kind of files, for people.
+pub(crate) fn folder(kind: FileType) -> &'static str {
+    match kind {
+        FileType::Pack => "data",
+        other => other.dirname(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use bytes::Bytes;
 use firedrill_core::error::{Error, ErrorKind, Result};
 use rustic_backend::BackendOptions;
 use rustic_core::{BytesList, FileType, Id, ReadBackend, RusticResult, WriteBackend};
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use rustix::io::Errno;
 
 use super::error::{Fault, Trouble, local_advice, of_io, or_rustic, to_error};
 use super::guard::{OBJECT_MAX, id_of, key_of, size_of};
@@ -206,13 +208,35 @@ impl WriteBackend for Local {
     }
 }
 
-/// Writes a file as a whole or not at all: under another name first, which nobody reads, with its content and
-/// its name on the disk when this returns.
+/// Writes a file as a whole or not at all, with its content and its name on the disk when this returns.
+///
+/// It has no name before it is complete, so that nothing is left behind by a process that is killed.
 fn write_new(path: &Path, content: &[Bytes]) -> io::Result<()> {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
+    let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    let unnamed = || {
+        let mode = Mode::RUSR | Mode::WUSR;
+        rustix::fs::open(folder, OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC, mode).map(File::from)
     };
+    let file = unnamed().or_else(|error| match error {
+        Errno::NOENT => fs::create_dir_all(folder).map_err(|_| error).and_then(|()| unnamed()),
+        _ => Err(error),
+    });
+    // Network file systems in particular know no files without a name. They may also get one only as root.
+    if let Ok(file) = file {
+        fill(&file, content)?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        match rustix::fs::linkat(CWD, link, CWD, path, AtFlags::SYMLINK_FOLLOW) {
+            Ok(()) => return File::open(folder)?.sync_all(),
+            Err(error) => tracing::debug!(%error, path = %path.display(), "a name of its own first"),
+        }
+    }
+    write_beside(path, folder, content)
+}
+
+/// The same for what is there already, and where a file needs a name: one that nobody reads, at first.
+fn write_beside(path: &Path, folder: &Path, content: &[Bytes]) -> io::Result<()> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
     // restic knows names with `-tmp-` in them for what is left behind by somebody who was killed.
     let other = folder.join(format!("{}-tmp-{}-{number}", name.to_string_lossy(), std::process::id()));
@@ -221,18 +245,22 @@ fn write_new(path: &Path, content: &[Bytes]) -> io::Result<()> {
         io::ErrorKind::NotFound => fs::create_dir_all(folder).and_then(|()| create()),
         _ => Err(error),
     })?;
-    let write = |mut file: File| {
-        content.iter().try_for_each(|part| file.write_all(part))?;
-        // As restic does: nobody writes to a file of a repository twice.
-        file.set_permissions(fs::Permissions::from_mode(0o400))?;
-        file.sync_all()?;
+    let write = || {
+        fill(&file, content)?;
         fs::rename(&other, path)?;
         File::open(folder)?.sync_all()
     };
-    write(file).inspect_err(|_| {
+    write().inspect_err(|_| {
         // It may have its real name by now, and otherwise harms nobody.
         let _ = fs::remove_file(&other);
     })
+}
+
+fn fill(mut file: &File, content: &[Bytes]) -> io::Result<()> {
+    content.iter().try_for_each(|part| file.write_all(part))?;
+    // As restic does: nobody writes to a file of a repository twice.
+    file.set_permissions(fs::Permissions::from_mode(0o400))?;
+    file.sync_all()
 }
 
 /// The folder `locks`.

@@ -2,7 +2,7 @@
 
 pub mod access;
 pub mod error;
-mod guard;
+pub(crate) mod guard;
 mod local;
 pub mod location;
 mod locks;

@@ -41,14 +41,7 @@ pub(crate) fn restore_test(args: RestoreTestArgs) -> Result<Exit> {
         Some(config) => copies::from_config(config, &args.copy)?,
         None => copies::from_arguments(&args.repository)?,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(ErrorKind::Internal, "start").from_source(&e))?;
-    let exit = runtime.block_on(go(args, config, specs));
-    // A drill that hangs in a library must not keep the command from ending.
-    runtime.shutdown_background();
-    exit
+    stop::until_done(go(args, config, specs))
 }
 
 async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>) -> Result<Exit> {

@@ -11,11 +11,12 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Which crates of this workspace a crate may depend on.
-const DIRECTIONS: [(&str, &[&str]); 5] = [
-    ("firedrill-core", &[]),
-    ("firedrill-backends", &["firedrill-core"]),
-    ("firedrill-reports", &["firedrill-core"]),
-    ("firedrill-scenarios", &["firedrill-core", "firedrill-backends"]),
+const DIRECTIONS: [(&str, &[&str]); 6] = [
+    ("firedrill-testing", &[]),
+    ("firedrill-core", &["firedrill-testing"]),
+    ("firedrill-backends", &["firedrill-core", "firedrill-testing"]),
+    ("firedrill-reports", &["firedrill-core", "firedrill-testing"]),
+    ("firedrill-scenarios", &["firedrill-core", "firedrill-backends", "firedrill-testing"]),
     ("firedrill", &["firedrill-core", "firedrill-backends", "firedrill-reports", "firedrill-scenarios"]),
 ];
 

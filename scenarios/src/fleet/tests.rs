@@ -72,8 +72,7 @@ fn restic(repository: &Path, args: &[&str]) -> Option<String> {
 }
 
 fn skip<T>(tool: &str, error: &std::io::Error) -> Option<T> {
-    assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "{tool} cannot be run: {error}");
-    println!("SKIPPED: {tool} cannot be run: {error}");
+    firedrill_testing::skip(&format!("{tool} cannot be run: {error}"));
     None
 }
 

@@ -4,10 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use firedrill_testing::have;
 use serde_json::Value;
 
 use super::listener::Listener;
-use super::{PASSWORD, have, told};
+use super::{PASSWORD, told};
 use crate::binary;
 
 struct Pod {
@@ -66,7 +67,7 @@ impl Pod {
 
 #[test]
 fn restic_reads_what_it_backs_up_and_dashboards_what_it_pushes() {
-    if !have(&["restic".into()]) {
+    if !have(&["restic"]) {
         return;
     }
     let (pod, gateway, ntfy) = (Pod::new(), Listener::start(), Listener::start());
@@ -143,7 +144,7 @@ fn restic_reads_what_it_backs_up_and_dashboards_what_it_pushes() {
 
 #[test]
 fn retention_is_a_matter_of_one_host_and_only_where_it_is_wanted() {
-    if !have(&["restic".into()]) {
+    if !have(&["restic"]) {
         return;
     }
     let pod = Pod::new();

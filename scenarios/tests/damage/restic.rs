@@ -1,7 +1,6 @@
 //! Real restic, if there is one: what it says of the same damage.
 
 use std::ffi::OsStr;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -89,19 +88,4 @@ fn succeeded(output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Says that a test, or a part of one, cannot run here. Fails it where nothing may be skipped.
-pub(crate) fn skip(reason: &str) {
-    let line = format!("SKIPPED: {reason}");
-    eprintln!("{line}");
-    if let Some(log) = std::env::var_os("FIREDRILL_SKIP_LOG")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(log)
-    {
-        // The log is a service to the reader; without it the line above remains.
-        let _ = writeln!(file, "{line}");
-    }
-    assert_ne!(
-        std::env::var("FIREDRILL_TEST_NO_SKIP").as_deref(),
-        Ok("1"),
-        "nothing may be skipped here, but {reason}"
-    );
-}
+pub(crate) use firedrill_testing::skip;

@@ -1,6 +1,5 @@
 //! What these tests need of the machine, and what is said where it is missing.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -98,16 +97,4 @@ pub(crate) fn open_to_all(path: &Path) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o777)).unwrap();
 }
 
-/// Says that a test, or a part of one, cannot run here. Fails it where nothing may be skipped.
-pub(crate) fn skip(reason: &str) {
-    let line = format!("SKIPPED: {reason}");
-    eprintln!("{line}");
-    if let Some(log) = std::env::var_os("FIREDRILL_SKIP_LOG")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(log)
-    {
-        // The log is a service to the reader; without it the line above remains.
-        let _ = writeln!(file, "{line}");
-    }
-    let forbidden = std::env::var("FIREDRILL_TEST_NO_SKIP").as_deref() == Ok("1");
-    assert!(!forbidden, "nothing may be skipped here, but {reason}");
-}
+pub(crate) use firedrill_testing::skip;

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use firedrill_core::canary;
 use firedrill_core::secret::Secret;
 use firedrill_scenarios::fleet::TestRepository;
+use firedrill_testing::skip;
 use rand::rngs::StdRng;
 use rand::{Rng as _, RngExt as _};
 
@@ -42,24 +43,6 @@ pub(crate) fn need(name: &str) -> Option<PathBuf> {
         skip(&format!("{name} is not installed"));
     }
     found
-}
-
-/// Says that a test cannot run here. Fails it where nothing may be skipped.
-fn skip(reason: &str) {
-    use std::io::Write as _;
-    let line = format!("SKIPPED: {reason}");
-    eprintln!("{line}");
-    if let Some(log) = std::env::var_os("FIREDRILL_SKIP_LOG")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(log)
-    {
-        // The log is a service to the reader; without it the line above remains.
-        let _ = writeln!(file, "{line}");
-    }
-    assert_ne!(
-        std::env::var("FIREDRILL_TEST_NO_SKIP").as_deref(),
-        Ok("1"),
-        "nothing may be skipped here, but {reason}"
-    );
 }
 
 /// Real restic on one repository.

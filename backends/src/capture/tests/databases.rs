@@ -10,7 +10,7 @@ use super::Place;
 use super::whole::no_cut_passes;
 use crate::digests::tests::mariadb::Mariadb;
 use crate::digests::tests::postgres::{PASSWORD, Postgres};
-use crate::digests::tests::server::{Server as Running, have, succeed};
+use crate::digests::tests::server::{Server as Running, succeed};
 
 fn postgres(config: PostgresCapture) -> CaptureConfig {
     CaptureConfig { postgres: Some(config), ..CaptureConfig::default() }
@@ -175,7 +175,7 @@ fn shown(program: &str) -> Vec<String> {
 #[test]
 fn dumps_of_mariadb_are_whole_or_nothing_and_nobody_sees_the_password() {
     let Some(server) = Mariadb::start() else { return };
-    if !have(&["mariadb-backup".into()]) {
+    if !firedrill_testing::have(&["mariadb-backup"]) {
         return;
     }
     let place = Place::new().with("KEEPER_PASSWORD", KEEPER);
@@ -244,7 +244,7 @@ fn dumps_of_mariadb_are_whole_or_nothing_and_nobody_sees_the_password() {
 
 #[test]
 fn etcd_comes_with_its_keys() {
-    if !have(&["etcd", "etcdctl"].map(PathBuf::from)) {
+    if !firedrill_testing::have(&["etcd", "etcdctl"]) {
         return;
     }
     let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();

@@ -21,7 +21,6 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 
 use super::{LONG, command};
-use crate::digests::tests::server::have;
 use crate::job::{BackupJob, Place, RetentionJob};
 use crate::repository::access::Environment;
 use crate::repository::location::{Access, Location};
@@ -36,7 +35,7 @@ struct Fleet {
 
 impl Fleet {
     fn new() -> Option<Self> {
-        if !have(&["restic".into()]) {
+        if !firedrill_testing::have(&["restic"]) {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();

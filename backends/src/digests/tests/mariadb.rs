@@ -6,7 +6,7 @@ use firedrill_core::finding::{Class, Examination};
 use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
-use super::server::{Server, Writer, have, succeed};
+use super::server::{Server, Writer, succeed};
 use super::{Engine, compared, must_be_green, must_find, restored};
 use crate::digests::record::client::Client;
 use crate::digests::record::{MariadbSource, Output};
@@ -33,7 +33,7 @@ pub(crate) struct Mariadb(Server);
 
 impl Mariadb {
     pub(crate) fn start() -> Option<Self> {
-        if !have(&["mariadb-install-db", "mariadb", "mariadb-dump"].map(PathBuf::from)) {
+        if !firedrill_testing::have(&["mariadb-install-db", "mariadb", "mariadb-dump"]) {
             return None;
         }
         let prepare = |folder: &Path| {

@@ -7,7 +7,7 @@ use firedrill_core::finding::{Class, Examination};
 use firedrill_core::subject::Subject;
 use jiff::Timestamp;
 
-use super::server::{Server, Writer, have, succeed};
+use super::server::{Server, Writer, succeed};
 use super::{Engine, compared, must_be_green, must_find, restored};
 use crate::digests::record::client::Client;
 use crate::digests::record::{Output, PostgresSource};
@@ -39,7 +39,7 @@ impl Postgres {
         let found = ["15", "16", "17", "18", "14", "13"]
             .map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
         let bin = found.into_iter().find(|folder| folder.join("postgres").is_file()).unwrap_or_default();
-        if !have(&[bin.join("postgres"), "psql".into(), "pg_dump".into()]) {
+        if !firedrill_testing::have(&[bin.join("postgres"), "psql".into(), "pg_dump".into()]) {
             return None;
         }
         let prepare = |folder: &Path| {

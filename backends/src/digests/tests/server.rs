@@ -69,20 +69,6 @@ pub(crate) fn succeed(command: &mut Command) -> Output {
     output
 }
 
-/// Whether programs are installed, in these folders besides the usual ones; says so loudly when they are not.
-pub(crate) fn have(programs: &[PathBuf]) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let there =
-        |program: &&PathBuf| !std::env::split_paths(&path).any(|folder| folder.join(program).is_file());
-    let missing: Vec<_> = programs.iter().filter(there).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    eprintln!("SKIPPED: {missing:?} are not installed");
-    assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "a test was skipped");
-    false
-}
-
 /// Writes to a database again and again until it is dropped.
 pub(crate) struct Writer {
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,

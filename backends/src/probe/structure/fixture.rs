@@ -207,20 +207,7 @@ impl Report {
     }
 }
 
-/// Whether all tools are here; says loudly when a test is skipped, and fails where that is forbidden.
-pub(crate) fn have(tools: &[&str]) -> bool {
-    for tool in tools {
-        let found = Path::new(tool).is_absolute() && Path::new(tool).exists()
-            || std::env::var_os("PATH")
-                .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(tool).exists()));
-        if !found {
-            assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "{tool} is missing");
-            eprintln!("SKIPPED: {tool} is missing");
-            return false;
-        }
-    }
-    true
-}
+pub(crate) use firedrill_testing::have;
 
 /// Runs a command and returns its output.
 #[track_caller]

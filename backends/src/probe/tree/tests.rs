@@ -18,6 +18,8 @@ use rustix::fs::{
 };
 use rustix::time::Timespec;
 
+use firedrill_testing::skip;
+
 use super::TreeProbe;
 use super::walk::compare_as;
 use crate::probe::fixture::{Fixture, chunk, found};
@@ -44,12 +46,6 @@ fn touch(path: &Path, seconds: i64, nanoseconds: u32) {
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()
-}
-
-/// Says loudly what is not tested here, or fails where that must not happen.
-fn skip(reason: &str) {
-    assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "must not be skipped: {reason}");
-    println!("SKIPPED: {reason}");
 }
 
 /// A small tree with one of everything.

@@ -15,8 +15,9 @@ use rustic_core::{FileType, Id};
 use serde::de::DeserializeOwned;
 
 use super::crypto::{Cipher, OVERHEAD, unpack};
-use super::store::{Content, Store, name};
+use super::store::{Content, Store};
 use super::{key, pool};
+use crate::repository::guard::name;
 
 /// Readers at a time for small files, where each request takes longer than its bytes.
 const READERS: usize = 8;

@@ -16,7 +16,8 @@ use sha2::{Digest as _, Sha256};
 use super::catalog::{Catalog, Pack, Place};
 use super::crypto::{OVERHEAD, decompress};
 use super::pool;
-use super::store::{Store, Unread, name};
+use super::store::{Store, Unread};
+use crate::repository::guard::name;
 
 /// At most this much is read at a time, unless a single blob is larger.
 const RANGE_MAX: u32 = 8 << 20;

@@ -9,7 +9,8 @@ use rustic_core::FileType;
 use rustic_core::repofile::KeyFile;
 
 use super::crypto::Cipher;
-use super::store::{Content, Store, name};
+use super::store::{Content, Store};
+use crate::repository::guard::name;
 
 /// scrypt needs `128 · N · r` bytes; restic calibrates to 64 MiB, rustic takes 128 MiB.
 const SCRYPT_MEMORY_MAX: u64 = 1 << 30;

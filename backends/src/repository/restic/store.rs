@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::gate::Gate;
 use crate::repository::error::{Trouble, to_error, trouble};
+use crate::repository::guard::{folder, name};
 
 /// Larger files other than packs are refused: no real one comes near.
 const FILE_MAX: u32 = 512 << 20;
@@ -58,7 +59,7 @@ impl Store {
     /// All files of a kind with their sizes.
     pub(super) fn list(&self, kind: FileType) -> Result<Vec<(Id, u32)>> {
         self.backend.list_with_size(kind).map_err(|e| {
-            to_error(ErrorKind::Unavailable, format!("list {} of the repository", plural(kind)), &e)
+            to_error(ErrorKind::Unavailable, format!("list {} of the repository", folder(kind)), &e)
         })
     }
 
@@ -140,19 +141,4 @@ fn unavailable(kind: FileType, id: &Id, error: &RusticError) -> Error {
 /// What the store says, without our words around it.
 fn why(error: &RusticError) -> String {
     to_error(ErrorKind::Unavailable, "", error).causes.join(": ")
-}
-
-/// The name of a file for people: `snapshots/1a2b3c4d…`.
-pub(super) fn name(kind: FileType, id: &Id) -> String {
-    match kind {
-        FileType::Config => "config".to_owned(),
-        _ => format!("{}/{}", plural(kind), id.to_hex().as_str()),
-    }
-}
-
-fn plural(kind: FileType) -> &'static str {
-    match kind {
-        FileType::Pack => "data",
-        other => other.dirname(),
-    }
 }

@@ -1,6 +1,5 @@
 //! Programs that tests need, and a loud word where one is missing.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -27,22 +26,7 @@ pub(crate) fn need(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Says that a test, or a part of one, cannot run here. Fails it where nothing may be skipped.
-pub(crate) fn skip(reason: &str) {
-    let line = format!("SKIPPED: {reason}");
-    eprintln!("{line}");
-    if let Some(log) = std::env::var_os("FIREDRILL_SKIP_LOG")
-        && let Ok(mut file) = std::fs::OpenOptions::new().create(true).append(true).open(log)
-    {
-        // The log is a service to the reader; without it the line above remains.
-        let _ = writeln!(file, "{line}");
-    }
-    assert_ne!(
-        std::env::var("FIREDRILL_TEST_NO_SKIP").as_deref(),
-        Ok("1"),
-        "nothing may be skipped here, but {reason}"
-    );
-}
+pub(crate) use firedrill_testing::skip;
 
 /// Whether this process may change owners, make devices and read everything.
 pub(crate) fn is_root() -> bool {

@@ -51,17 +51,8 @@ pub(crate) fn backup(args: &BackupArgs) -> Result<Exit> {
     }
     let state = state::folder(args.state.as_deref(), None);
     let ledger = Ledger::open(&state)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(ErrorKind::Internal, "start").from_source(&e))?;
-    let exit = runtime.block_on(async {
-        let watch = Watch::unlimited().within(args.deadline.map(|deadline| deadline.0));
-        stop::on_signal(&watch);
-        tokio::task::block_in_place(|| all(asked, &env, &ledger, &state.join("work"), &watch))
-    });
-    runtime.shutdown_background();
-    exit
+    let watch = Watch::unlimited().within(args.deadline.map(|deadline| deadline.0));
+    stop::blocking(&watch, |watch| all(asked, &env, &ledger, &state.join("work"), watch))
 }
 
 fn all(

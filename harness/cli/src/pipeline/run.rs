@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use firedrill_backends::repository::access::Environment;
 use firedrill_core::clock::{Clock as _, SystemClock};
-use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::error::{Error, Result};
 use firedrill_core::pipeline::job::{Facts, Job, JobOrder, JobReport, Outcome};
 use firedrill_core::pipeline::runner::{self, Bench, Turn};
 use firedrill_core::pipeline::spec::JobSpec;
@@ -22,16 +22,7 @@ pub(crate) fn run(args: &RunJobArgs) -> Result<Exit> {
     let spec = fleet.job(&args.job)?;
     let people = People::of(&fleet.config, Some(spec), &Environment::capture())?;
     let turn = Turn { slot: args.slot, number: args.attempt.max(1) };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(ErrorKind::Internal, "start").from_source(&e))?;
-    let ended = runtime.block_on(async {
-        let watch = Watch::unlimited();
-        stop::on_signal(&watch);
-        tokio::task::block_in_place(|| once(&fleet, spec, turn, &people, watch))
-    });
-    runtime.shutdown_background();
+    let ended = stop::blocking(&Watch::unlimited(), |watch| once(&fleet, spec, turn, &people, watch.clone()));
     let told = people.tell(&fleet, SystemClock.now());
     let run = ended?;
     note(line(spec, &run));

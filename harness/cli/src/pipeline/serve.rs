@@ -26,17 +26,7 @@ pub(crate) fn serve(args: &ServeArgs, verbose: u8) -> Result<Exit> {
     let fleet = Fleet::open(&args.fleet)?;
     let _only = only_one(&fleet)?;
     let people = People::of(&fleet.config, None, &Environment::capture())?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| Error::new(ErrorKind::Internal, "start").from_source(&e))?;
-    let served = runtime.block_on(async {
-        let watch = Watch::unlimited();
-        stop::on_signal(&watch);
-        tokio::task::block_in_place(|| until_stopped(args, &fleet, &people, verbose, &watch))
-    });
-    runtime.shutdown_background();
-    served
+    stop::blocking(&Watch::unlimited(), |watch| until_stopped(args, &fleet, &people, verbose, watch))
 }
 
 /// Two servers of one fleet would not hurt it, but each other's patience.

@@ -210,11 +210,10 @@ fn remove_work_of_the_dead(spec: &JobSpec, folder: &Path) {
     }
 }
 
-/// An empty folder. What a dead process with the same number left is removed.
+/// A new folder. What the dead left has just been removed, also that of one with the same number.
 fn fresh(folder: &Path) -> std::io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
+    if let Some(above) = folder.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(above)?;
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+    std::fs::DirBuilder::new().mode(0o700).create(folder)
 }

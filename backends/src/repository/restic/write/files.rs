@@ -8,8 +8,8 @@ use rustic_core::{BytesList, FileType, Id, RusticError, RusticResult, WriteBacke
 use sha2::{Digest as _, Sha256};
 
 use super::super::crypto::Cipher;
-use super::super::store::name;
 use crate::repository::error::{Trouble, to_error, trouble};
+use crate::repository::guard::name;
 
 /// zstd's level for files other than packs: small, and written once.
 const LEVEL: i32 = 3;

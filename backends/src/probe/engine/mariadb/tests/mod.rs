@@ -20,18 +20,7 @@ use crate::runtime::process::ProcessRuntime;
 fn have() -> bool {
     let programs =
         ["mariadbd", "mariadb", "mariadb-dump", "mariadb-backup", "mbstream", "mariadb-install-db"];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_there = |program: &&str| {
-        let mut folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
-        folders.any(|folder| folder.join(program).is_file())
-    };
-    let missing: Vec<_> = programs.iter().filter(|program| !is_there(program)).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    eprintln!("SKIPPED: {missing:?} are not installed");
-    assert!(std::env::var_os("FIREDRILL_TEST_NO_SKIP").is_none(), "a test was skipped");
-    false
+    firedrill_testing::have(&programs)
 }
 
 /// A subject with these files, and a runtime.
