@@ -42,9 +42,10 @@ deny: ## licences and sources of all dependencies, by cargo-deny (tidy.rs checks
 	cargo deny --locked check bans licenses sources
 
 .PHONY: bench
-bench: ## compare with restic (restoring every tag) and with loading databases by hand (as root)
+bench: ## compare with restic (backing up, restoring every tag) and with loading databases by hand (as root)
 	cargo build --locked --release --bin firedrill
 	ci/bench
+	ci/bench-backup
 	ci/bench-engines
 
 .PHONY: setup

@@ -24,6 +24,7 @@ mod copy;
 mod exclude;
 mod files;
 mod forget;
+mod keyfile;
 mod lock;
 mod node;
 mod pack;
@@ -35,13 +36,15 @@ mod source;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use firedrill_core::clock::{Clock, SystemClock};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::Secret;
 use firedrill_core::watch::Watch;
-use rustic_core::repofile::ConfigFile;
+use rustic_core::repofile::{ConfigFile, MasterKey};
 use rustic_core::{
-    ConfigOptions, Credentials, KeyOptions, Repository, RepositoryBackends, RepositoryOptions, WriteBackend,
+    BytesList, ConfigOptions, Credentials, FileType, KeyOptions, Repository, RepositoryBackends,
+    RepositoryOptions, WriteBackend,
 };
 
 use super::key;
@@ -142,15 +145,20 @@ impl Writer {
         }
         let backend = location.open_writable(access)?;
         let backends = RepositoryBackends::new(Arc::clone(&backend), None);
-        let me = Accounts::load().myself();
-        let key = KeyOptions::default().hostname(me.host).username(me.user).with_created(true);
+        let failed =
+            |error| to_error(ErrorKind::Unavailable, format!("make a repository at {location}"), &error);
+        backend.create().map_err(|error| failed(*error))?;
+        // The key first: whatever is sealed with it can be opened from then on.
+        let master = MasterKey::new();
+        let key = keyfile::seal(&master, password, &Accounts::load().myself(), options.clock.now())?;
+        let id = files::id_of(&key)?;
+        let written = backend.write_bytes(FileType::Key, &id, false, BytesList::from(Bytes::from(key)));
+        written.map_err(|error| failed(*error))?;
         Repository::new(&RepositoryOptions::default(), &backends)
             .and_then(|new| {
-                new.init(&Credentials::password(password.reveal()), &key, &ConfigOptions::default())
+                new.init(&Credentials::Masterkey(master), &KeyOptions::default(), &ConfigOptions::default())
             })
-            .map_err(|error| {
-                to_error(ErrorKind::Unavailable, format!("make a repository at {location}"), &error)
-            })?;
+            .map_err(|error| failed(*error))?;
         Self::on(backend, location.open_locks(access)?, password, options, watch)
     }
 
