@@ -312,6 +312,7 @@ mod tests {
         let watch = Watch::unlimited();
         for to in ["/cell/out/f", "/cell/out/g", "/cell/file", "/cell/pipe"] {
             assert!(folder.bring(&mut &b"x"[..], to, &watch).is_err(), "{to}");
+            assert!(folder.create(to, &watch).is_err(), "{to}");
         }
         assert!(folder.bring_tree(&outside, "/cell/out/tree", &watch).is_err());
         assert_eq!(std::fs::read_to_string(outside.join("f")).unwrap(), "kept");
@@ -328,6 +329,11 @@ mod tests {
         assert_eq!(folder.bring(&mut [0; 1000].as_slice(), "/cell/f", &watch).unwrap(), 1000);
         let error = folder.bring(&mut [0; 1001].as_slice(), "/cell/f", &watch).unwrap_err().chain();
         assert!(error.contains("disk limit"), "{error}");
+        let mut file = folder.create("/cell/a/new", &watch).unwrap();
+        file.write_all(&[0; 600]).unwrap();
+        let error = file.write_all(&[0; 401]).unwrap_err().to_string();
+        assert!(error.contains("disk limit"), "{error}");
+        drop(file);
         drop(folder);
         assert!(!place.path().join("work").exists());
     }

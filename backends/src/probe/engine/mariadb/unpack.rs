@@ -29,6 +29,13 @@ struct Part<'c> {
 /// Writes the files in `stream` below the folder `to` of the cell. `Err` says why that failed, which says nothing about
 /// a backup that was found whole before.
 pub(super) fn unpack(cell: &dyn Cell, stream: impl Read, to: &str) -> Result<(), String> {
+    place(stream, |path| cell.create(&format!("{to}/{path}")).map_err(|e| e.chain()))
+}
+
+fn place<'c>(
+    stream: impl Read,
+    mut create: impl FnMut(&str) -> Result<Box<dyn Write + 'c>, String>,
+) -> Result<(), String> {
     let mut parts = HashMap::<String, Part<'_>>::new();
     let mut buffer = vec![0; PIECE];
     // For the headers; pieces are larger than its buffer and pass it by.
@@ -36,8 +43,7 @@ pub(super) fn unpack(cell: &dyn Cell, stream: impl Read, to: &str) -> Result<(),
     loop {
         let Some((kind, path)) = header(stream).map_err(|e| e.to_string())? else { break };
         if !parts.contains_key(&path) {
-            let file = cell.create(&format!("{to}/{path}")).map_err(|e| e.chain())?;
-            parts.insert(path.clone(), Part { file, offset: 0 });
+            parts.insert(path.clone(), Part { file: create(&path)?, offset: 0 });
         }
         let part = parts.get_mut(&path);
         match (kind, part) {
@@ -99,4 +105,78 @@ fn array<const N: usize>(stream: &mut dyn Read) -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     stream.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn chunk(kind: u8, path: &str, rest: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(path.len()).unwrap().to_le_bytes();
+        [&MAGIC[..], &[0, kind], &length, path.as_bytes(), rest].concat()
+    }
+
+    fn piece(path: &str, offset: u64, content: &[u8]) -> Vec<u8> {
+        let length = content.len() as u64;
+        let checksum = crc32fast::hash(content).to_le_bytes();
+        let rest = [&length.to_le_bytes()[..], &offset.to_le_bytes(), &checksum, content].concat();
+        chunk(b'P', path, &rest)
+    }
+
+    fn end(path: &str) -> Vec<u8> {
+        chunk(b'E', path, &[])
+    }
+
+    fn placed(folder: &Path, stream: &[u8]) -> Result<(), String> {
+        place(stream, |path| {
+            let file = std::fs::File::create_new(folder.join(path)).map_err(|e| e.to_string())?;
+            Ok(Box::new(file) as Box<dyn Write>)
+        })
+    }
+
+    #[test]
+    fn pieces_of_several_files_land_in_their_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let long: Vec<u8> = (0..PIECE * 2 + 7).map(|n| (n % 251) as u8).collect();
+        let (first, second) = long.split_at(PIECE + 3);
+        let stream = [
+            piece("a", 0, first),
+            piece("b", 0, b"text"),
+            piece("a", first.len() as u64, second),
+            end("b"),
+            piece("empty", 0, b""),
+            end("empty"),
+            end("a"),
+        ]
+        .concat();
+        placed(folder.path(), &stream).unwrap();
+        assert!(std::fs::read(folder.path().join("a")).unwrap() == long);
+        assert_eq!(std::fs::read(folder.path().join("b")).unwrap(), b"text");
+        assert_eq!(std::fs::read(folder.path().join("empty")).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_not_the_plain_stream_that_was_found_ends_it() {
+        let whole = [piece("a", 0, b"some"), piece("a", 4, b"thing"), end("a")].concat();
+        let folder = tempfile::tempdir().unwrap();
+        placed(folder.path(), &whole).unwrap();
+        for cut in 1..whole.len() {
+            let folder = tempfile::tempdir().unwrap();
+            assert!(placed(folder.path(), &whole[..cut]).is_err(), "cut at {cut}");
+        }
+        let mut flipped = whole.clone();
+        let last = whole.len() - end("a").len() - 1;
+        flipped[last] ^= 1;
+        for (stream, says) in [
+            (flipped, "another content"),
+            ([piece("a", 0, b"some"), piece("a", 5, b"x"), end("a")].concat(), "offset 5"),
+            ([piece("a", 0, b"x"), chunk(b'D', "a", &[])].concat(), "no longer the plain stream"),
+            ([whole.clone(), whole].concat(), "exists"),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let why = placed(folder.path(), &stream).unwrap_err();
+            assert!(why.contains(says), "{why}");
+        }
+    }
 }
