@@ -40,8 +40,7 @@ fn place<'c>(
     let mut buffer = vec![0; PIECE];
     // For the headers; pieces are larger than its buffer and pass it by.
     let stream = &mut BufReader::new(stream);
-    loop {
-        let Some((kind, path)) = header(stream).map_err(|e| e.to_string())? else { break };
+    while let Some((kind, path)) = header(stream).map_err(|e| e.to_string())? {
         if !parts.contains_key(&path) {
             parts.insert(path.clone(), Part { file: create(&path)?, offset: 0 });
         }
