@@ -2,7 +2,7 @@
 //! watched here. Programs of the cell may have put anything there, so that no link in it is ever followed.
 
 use std::fs::OpenOptions;
-use std::io::{Read, Write as _};
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -135,6 +135,25 @@ impl CellFolder {
         Ok(written)
     }
 
+    /// Makes the new file `to`, and its folders.
+    pub(super) fn create<'c>(&'c self, to: &str, watch: &'c Watch) -> Result<NewFile<'c>> {
+        let path = relative(to)?;
+        let name = path.file_name().unwrap_or_default();
+        let make = || {
+            let folder = self.make_parents(&path)?;
+            let mut options = OpenOptions::new();
+            // Nothing that a program put there is opened: a new file is made, or none.
+            options.write(true).create_new(true).mode(0o600);
+            let file = options.open(within(&folder).join(name))?;
+            self.hand_over(&folder, name)?;
+            Ok(file)
+        };
+        let file = make().map_err(|e: std::io::Error| {
+            Error::new(ErrorKind::Scratch, format!("make {to} in a cell")).from_source(&e)
+        })?;
+        Ok(NewFile { file, written: 0, folder: self, watch })
+    }
+
     /// Copies the restored file or folder `from` to `to`, following nothing.
     pub(super) fn bring_tree(&self, from: &Path, to: &str, watch: &Watch) -> Result<()> {
         let path = relative(to)?;
@@ -199,6 +218,31 @@ impl CellFolder {
         if let Some((uid, gid)) = self.owner {
             rfs::chownat(folder, name, Some(uid), Some(gid), rfs::AtFlags::SYMLINK_NOFOLLOW)?;
         }
+        Ok(())
+    }
+}
+
+/// A file in the making, which ends at the limit of the cell's disk.
+pub(super) struct NewFile<'c> {
+    file: std::fs::File,
+    written: u64,
+    folder: &'c CellFolder,
+    watch: &'c Watch,
+}
+
+impl Write for NewFile<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.watch.check().map_err(|e| std::io::Error::other(e.chain()))?;
+        let full = self.folder.full.load(Ordering::SeqCst);
+        if full || self.written.saturating_add(bytes.len() as u64) > self.folder.disk {
+            return Err(std::io::Error::other("there is more than the disk limit of the cell allows"));
+        }
+        let n = self.file.write(bytes)?;
+        self.written += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
 }
@@ -268,6 +312,7 @@ mod tests {
         let watch = Watch::unlimited();
         for to in ["/cell/out/f", "/cell/out/g", "/cell/file", "/cell/pipe"] {
             assert!(folder.bring(&mut &b"x"[..], to, &watch).is_err(), "{to}");
+            assert!(folder.create(to, &watch).is_err(), "{to}");
         }
         assert!(folder.bring_tree(&outside, "/cell/out/tree", &watch).is_err());
         assert_eq!(std::fs::read_to_string(outside.join("f")).unwrap(), "kept");
@@ -284,6 +329,11 @@ mod tests {
         assert_eq!(folder.bring(&mut [0; 1000].as_slice(), "/cell/f", &watch).unwrap(), 1000);
         let error = folder.bring(&mut [0; 1001].as_slice(), "/cell/f", &watch).unwrap_err().chain();
         assert!(error.contains("disk limit"), "{error}");
+        let mut file = folder.create("/cell/a/new", &watch).unwrap();
+        file.write_all(&[0; 600]).unwrap();
+        let error = file.write_all(&[0; 401]).unwrap_err().to_string();
+        assert!(error.contains("disk limit"), "{error}");
+        drop(file);
         drop(folder);
         assert!(!place.path().join("work").exists());
     }

@@ -306,6 +306,10 @@ pub trait Cell: Send + Sync {
     /// Writes what `from` gives into the file `to`, making its folders. Returns the bytes written.
     fn bring(&self, from: &mut dyn Read, to: &str) -> Result<u64>;
 
+    /// Makes the new file `to` and its folders, for writing from its beginning. For what comes in pieces of many
+    /// files; what is already there is an error.
+    fn create(&self, to: &str) -> Result<Box<dyn Write + '_>>;
+
     /// Copies the restored file or folder `from`, whatever is in it except devices, sockets and pipes, to `to`.
     /// Symbolic links are copied as they are; they mean something else inside. Owners become the cell's user.
     fn bring_tree(&self, from: &Path, to: &str) -> Result<()>;

@@ -28,6 +28,9 @@ const PATH_MAX: u32 = 4096;
 /// Files that are followed at a time.
 const FILES_MAX: usize = 1_000_000;
 
+/// A stream with more open files at a time is not plain.
+const OPEN_MAX: usize = 64;
+
 /// How much of a metadata file is kept.
 const META_MAX: usize = 64 * 1024;
 
@@ -49,6 +52,8 @@ pub(crate) struct Metadata {
     pub(crate) climbs: bool,
     /// Whether files are compressed one by one.
     pub(crate) compressed: bool,
+    /// Whether it is nothing but new files, each written from its beginning to its end, few of them at a time.
+    pub(crate) plain: bool,
 }
 
 /// Checks the stream in `input`.
@@ -62,7 +67,15 @@ pub(super) fn read(
     item: &Item,
     input: &mut Input<'_>,
 ) -> io::Result<Option<Metadata>> {
-    let mut stream = Stream { context, at: &item.location, files: HashMap::new(), chunks: 0, mangled: false };
+    let mut stream = Stream {
+        context,
+        at: &item.location,
+        files: HashMap::new(),
+        open: 0,
+        chunks: 0,
+        plain: true,
+        mangled: false,
+    };
     loop {
         let begin = input.offset();
         match stream.chunk(input) {
@@ -124,7 +137,10 @@ struct Stream<'a> {
     context: &'a Context<'a>,
     at: &'a str,
     files: HashMap<Vec<u8>, Part>,
+    /// Files that have begun and not ended.
+    open: usize,
     chunks: u64,
+    plain: bool,
     /// A checksum did not fit: what follows from content is not worth saying.
     mangled: bool,
 }
@@ -144,9 +160,10 @@ impl Stream<'_> {
         }
         let [flags, kind] = input.array()?.ok_or(Flaw::Cut(HEADER))?;
         let path = path(input)?;
+        self.plain &= matches!(kind, b'P' | b'E') && is_plain(&path);
         match kind {
             b'P' => self.payload(input, path)?,
-            b'E' => self.file(path)?.ended = true,
+            b'E' => self.end(path)?,
             b'S' => self.seek(input, path)?,
             b'D' => {
                 self.files.remove(&path);
@@ -171,8 +188,17 @@ impl Stream<'_> {
                 return Err(Flaw::Beyond("more files than firedrill follows"));
             }
             self.look_at(&path);
+            self.open += 1;
+            self.plain &= self.open <= OPEN_MAX;
         }
         Ok(self.files.entry(path).or_default())
+    }
+
+    fn end(&mut self, path: Vec<u8>) -> Result<(), Flaw> {
+        let again = std::mem::replace(&mut self.file(path)?.ended, true);
+        self.plain &= !again;
+        self.open = self.open.saturating_sub(1);
+        Ok(())
     }
 
     /// Unpacking must not write outside the folder that was meant.
@@ -204,7 +230,7 @@ impl Stream<'_> {
             )));
         }
         // A file that is written again begins with another payload and ends once more.
-        part.ended = false;
+        let again = std::mem::replace(&mut part.ended, false);
         let mut hasher = Hasher::new();
         let mut left = length;
         while left > 0 {
@@ -224,6 +250,7 @@ impl Stream<'_> {
         }
         part.offset = part.offset.saturating_add(length);
         part.length = part.length.max(part.offset);
+        self.plain &= !again;
         if hasher.finalize() != checksum {
             self.mangled = true;
             context.damage(
@@ -260,6 +287,7 @@ impl Stream<'_> {
             checkpoints: content(1).unwrap_or_default(),
             information: content(2).unwrap_or_default(),
             climbs: self.files.keys().any(|path| climbs(path)),
+            plain: self.plain && !self.mangled,
             compressed: self.files.keys().any(compressed),
         }
     }
@@ -389,6 +417,13 @@ fn path(input: &mut Input<'_>) -> Result<Vec<u8>, Flaw> {
 /// Whether `path` leads out of the folder that a stream is unpacked to.
 fn climbs(path: &[u8]) -> bool {
     path.starts_with(b"/") || path.split(|byte| *byte == b'/').any(|part| part == b"..")
+}
+
+/// Whether `path` can mean one file only, below a folder.
+fn is_plain(path: &[u8]) -> bool {
+    std::str::from_utf8(path).is_ok()
+        && !path.contains(&0)
+        && path.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
 }
 
 fn is_metadata(path: &[u8]) -> bool {

@@ -1,7 +1,7 @@
 //! Running programs in a cell made of containers.
 
 use std::collections::BTreeMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -207,6 +207,10 @@ impl Cell for ContainerCell {
 
     fn bring(&self, from: &mut dyn Read, to: &str) -> Result<u64> {
         self.folder.bring(from, to, &self.watch)
+    }
+
+    fn create(&self, to: &str) -> Result<Box<dyn Write + '_>> {
+        Ok(Box::new(self.folder.create(to, &self.watch)?))
     }
 
     fn bring_tree(&self, from: &Path, to: &str) -> Result<()> {

@@ -21,7 +21,7 @@
 //! | `facts` | what backups and dumps say about themselves |
 //! | `lexer`, `script` | what a stream of SQL does besides filling tables |
 //! | `load` | an empty server, and a dump fed to it |
-//! | `physical` | streams and folders, prepared and started |
+//! | `physical`, `unpack` | streams and folders, prepared and started |
 //! | `server`, `log` | a server in a cell, its client, and what they say |
 //! | `served`, `xml` | a server for somebody else: an application, an invariant |
 //! | `check` | every table, read from end to end |
@@ -40,6 +40,7 @@ pub(super) mod served;
 mod server;
 #[cfg(test)]
 mod tests;
+mod unpack;
 mod xml;
 
 use std::collections::{BTreeMap, BTreeSet};

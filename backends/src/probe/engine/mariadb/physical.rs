@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::facts::{CHECKPOINTS, Facts, INFO, SETTINGS};
 use super::server::{DATA, Listening, Server, TEMPORARY, Trouble, furnish, program};
-use super::{expect, kit, log};
+use super::{expect, kit, log, unpack};
 use crate::probe::bases::Bases;
 use crate::probe::engine::dumps::Dump;
 use crate::probe::engine::session::Session;
@@ -121,6 +121,8 @@ pub(super) struct Known {
     pub(super) facts: Facts,
     /// Whether it is a copy of a data folder.
     pub(super) raw: bool,
+    /// Whether it is a stream of which all pieces can be put in their places without the tool.
+    pub(super) plain: bool,
     pub(super) software: Kit,
 }
 
@@ -185,12 +187,17 @@ fn stream_facts(session: &mut Session<'_>, dump: &Dump) -> Option<Known> {
     }
     let Some(version) = facts.version() else {
         if facts.is_foreign() {
-            return Some(Known { facts, raw: false, software: kit(None, None, &[]) });
+            return Some(Known { facts, raw: false, plain: false, software: kit(None, None, &[]) });
         }
         session.examination.interrupt(format!("{at}: it does not say which server it comes from"));
         return None;
     };
-    Some(Known { facts, raw: false, software: kit(Some(version), Some(version), &UNPACKING) })
+    Some(Known {
+        facts,
+        raw: false,
+        plain: metadata.plain,
+        software: kit(Some(version), Some(version), &UNPACKING),
+    })
 }
 
 fn folder_facts(session: &mut Session<'_>, folder: &Folder) -> Option<Known> {
@@ -220,7 +227,7 @@ fn read_folder(subject: &Subject, folder: &Folder) -> io::Result<Known> {
     let version = facts.version().or_else(|| String::from_utf8_lossy(&upgrade).parse().ok());
     let unprepared = folder.is_backup && !facts.is_prepared();
     let programs = if unprepared { &PREPARING[..] } else { &SERVER[..] };
-    Ok(Known { facts, raw: !folder.is_backup, software: kit(version, version, programs) })
+    Ok(Known { facts, raw: !folder.is_backup, plain: false, software: kit(version, version, programs) })
 }
 
 /// A full backup, and the incremental ones that build on it, in order.
@@ -344,21 +351,33 @@ impl Failure {
 /// Brings everything in, and makes a data folder of it.
 fn ready(session: &Session<'_>, cell: &dyn Cell, chain: &Chain) -> Result<(), Failure> {
     let (source, known) = &chain.base;
-    bring(session, cell, source, DATA)?;
+    bring(session, cell, source, known, DATA)?;
     furnish(cell)?;
     if !known.raw && !known.facts.is_prepared() {
         prepare(cell, None)?;
     }
-    for (number, (source, _)) in chain.increments.iter().enumerate() {
+    for (number, (source, known)) in chain.increments.iter().enumerate() {
         let folder = format!("/cell/.firedrill/increment-{number}");
-        bring(session, cell, source, &folder)?;
+        bring(session, cell, source, known, &folder)?;
         prepare(cell, Some(&folder))?;
     }
     Ok(())
 }
 
-fn bring(session: &Session<'_>, cell: &dyn Cell, source: &Source, to: &str) -> Result<(), Failure> {
+fn bring(
+    session: &Session<'_>,
+    cell: &dyn Cell,
+    source: &Source,
+    known: &Known,
+    to: &str,
+) -> Result<(), Failure> {
     match source {
+        Source::Stream(dump) if known.plain => {
+            let reader = dump.read(session.subject).map_err(|e| Failure::Ours(e.to_string()))?;
+            // Our own reader found the stream whole: what fails now is the disk.
+            unpack::unpack(cell, reader, to).map_err(|why| Failure::Ours(format!("unpack it: {why}")))
+        }
+        // A stream that moves or removes files, or goes back in one, takes the tool that knows all of that.
         Source::Stream(dump) => {
             // The file is there for its folder.
             cell.bring(&mut io::empty(), &format!("{to}/.keep"))?;

@@ -166,6 +166,34 @@ fn physical_backups_are_prepared_started_and_read() {
     assert_eq!(examination.engine.unwrap().cells.len(), 2);
 }
 
+/// A chunk of a stream that is no payload.
+fn chunk(kind: u8, path: &str) -> Vec<u8> {
+    let length = u32::try_from(path.len()).unwrap().to_le_bytes();
+    [&b"XBSTCK01"[..], &[0, kind], &length, path.as_bytes()].concat()
+}
+
+#[test]
+fn a_stream_that_is_not_plain_is_unpacked_by_its_own_tool() {
+    if !have() {
+        return;
+    }
+    let plain = |stream: &[u8]| {
+        let fixture = Fixture::new();
+        let (_, metadata) = crate::probe::structure::read_stream(&subject(&fixture), "x", stream);
+        metadata.unwrap().plain
+    };
+    assert!(plain(&MADE.stream));
+    // A file comes, and is taken back.
+    let seek = [chunk(b'S', "gone"), 0_u64.to_le_bytes().to_vec()].concat();
+    let taken_back = [chunk(b'E', "gone"), chunk(b'D', "gone")].concat();
+    for more in [&taken_back, &chunk(b'E', "backup-my.cnf"), &chunk(b'E', "./odd"), &seek] {
+        assert!(!plain(&[&MADE.stream[..], more].concat()), "{more:?}");
+    }
+    let examination = examine("backup/mariadb.xb", [&MADE.stream[..], &taken_back].concat());
+    must_be_clean(&examination);
+    assert_eq!(codes(&examination), Vec::<&str>::new());
+}
+
 #[test]
 fn an_incremental_backup_is_applied_to_the_one_it_builds_on() {
     if !have() {

@@ -57,6 +57,10 @@ impl Cell for SabotagedCell {
         self.cell.bring(from, to)
     }
 
+    fn create(&self, to: &str) -> Result<Box<dyn std::io::Write + '_>> {
+        self.cell.create(to)
+    }
+
     fn bring_tree(&self, from: &Path, to: &str) -> Result<()> {
         self.cell.bring_tree(from, to)
     }
