@@ -1,11 +1,13 @@
 //! What a person can type.
 
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use firedrill_core::config::runtime::RuntimeKind;
 use firedrill_core::config::units::{Size, Span};
 use firedrill_core::config::{BackupKind, ObjectPattern};
+use firedrill_scenarios::chaos::Class;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -54,6 +56,10 @@ pub(crate) enum Command {
     Judge(RunArgs),
     /// Write the reports of an old run again.
     Report(ReportArgs),
+    /// Break copies of a repository on purpose, and count how much of that the restore test notices.
+    Chaos(ChaosArgs),
+    /// List the faults that `chaos` knows, or explain one.
+    Faults(FaultsArgs),
     /// Record what the data is at the moment of the backup; restore tests compare with it without tolerance.
     Digest(DigestArgs),
     /// Accept what an anomaly showed ("yes, we deleted that"); the next drill is compared with it.
@@ -170,6 +176,15 @@ pub(crate) struct RestoreTestArgs {
     /// Only this copy; may be repeated.
     #[arg(long, value_name = "NAME", requires = "config", help_heading = "Selection")]
     pub(crate) copy: Vec<String>,
+    /// Test a clone of this copy, in another place: a folder or URL. Nobody is told but the files named here.
+    #[arg(
+        long,
+        value_name = "NAME=URL",
+        requires = "config",
+        conflicts_with = "copy",
+        help_heading = "Selection"
+    )]
+    pub(crate) clone: Option<CloneArg>,
     /// Only this target of the config; may be repeated.
     #[arg(long, value_name = "NAME", requires = "config", help_heading = "Selection")]
     pub(crate) target: Vec<String>,
@@ -222,6 +237,115 @@ pub(crate) struct RestoreTestArgs {
 
     #[command(flatten)]
     pub(crate) sinks: SinkArgs,
+}
+
+/// A clone of a copy, as typed.
+#[derive(Clone, Debug)]
+pub(crate) struct CloneArg {
+    /// The copy in the config.
+    pub(crate) name: String,
+    /// Where the clone is.
+    pub(crate) place: String,
+}
+
+impl std::str::FromStr for CloneArg {
+    type Err = &'static str;
+
+    fn from_str(typed: &str) -> Result<Self, Self::Err> {
+        match typed.split_once('=') {
+            Some((name, place)) if !name.is_empty() && !place.is_empty() => {
+                Ok(Self { name: name.to_owned(), place: place.to_owned() })
+            }
+            _ => Err("write it as NAME=URL, with the name of a copy in the config"),
+        }
+    }
+}
+
+const CHAOS_EXIT_CODES: &str = "\
+Exit codes: 0 everything that was struck was detected, and nothing else failed; 1 something was not, or something
+  healthy failed; 2 nothing could be shown; 64 wrong arguments or config.";
+
+/// A class of faults, as typed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ClassArg {
+    /// What is backed up, and how it was captured.
+    Source,
+    /// Somebody means harm.
+    Security,
+    /// Passwords and keys.
+    Keys,
+    /// The repository at rest.
+    Repository,
+    /// What is kept and what is dropped.
+    Retention,
+    /// When backups happen, and what time they claim.
+    Schedule,
+}
+
+impl ClassArg {
+    pub(crate) fn as_class(self) -> Class {
+        match self {
+            Self::Source => Class::Source,
+            Self::Security => Class::Security,
+            Self::Keys => Class::Keys,
+            Self::Repository => Class::Repository,
+            Self::Retention => Class::Retention,
+            Self::Schedule => Class::Schedule,
+        }
+    }
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = CHAOS_EXIT_CODES)]
+pub(crate) struct ChaosArgs {
+    /// The fleet and its copies.
+    #[arg(short, long, value_name = "FILE", env = "FIREDRILL_CONFIG", default_value = "firedrill.yaml")]
+    pub(crate) config: PathBuf,
+    /// Break a copy of this copy [default: the first primary restic repository].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) copy: Option<String>,
+    /// Only faults of this class; may be repeated.
+    #[arg(long, value_enum, value_name = "CLASS")]
+    pub(crate) class: Vec<ClassArg>,
+    /// Only this fault; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) fault: Vec<String>,
+    /// Only so many of them, chosen at random.
+    #[arg(long, value_name = "N")]
+    pub(crate) sample: Option<NonZeroUsize>,
+    /// Strike so many times with each, each time elsewhere.
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub(crate) rounds: NonZeroU64,
+    /// Repeat the strikes of an earlier campaign.
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+    /// Work below this folder [default: as for restore-test]. It needs room for the repository and what is restored.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) scratch: Option<PathBuf>,
+    /// Time for all of it.
+    #[arg(long, value_name = "TIME", default_value = "24h")]
+    pub(crate) timeout: Span,
+    /// Time for one restore test.
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub(crate) test_timeout: Span,
+    /// Write the result as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json_file: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct FaultsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<FaultsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum FaultsCommand {
+    /// What happens, how one would notice, and what to do.
+    Show {
+        /// The fault.
+        name: String,
+    },
 }
 
 /// Where results go, besides the console.

@@ -2,6 +2,7 @@
 //! testing alone lives elsewhere.
 
 mod args;
+mod chaos;
 mod config;
 mod copies;
 mod digest;
@@ -47,6 +48,8 @@ fn run(command: Command, verbose: u8) -> Exit {
         Command::RestoreTest(args) => restore_test::restore_test(*args),
         Command::Judge(args) => verdicts::judge(&args),
         Command::Report(args) => verdicts::report(&args),
+        Command::Chaos(args) => chaos::chaos(&args),
+        Command::Faults(args) => chaos::faults(&args),
         Command::Digest(args) => digest::digest(args),
         Command::Accept(args) => memory::accept(&args),
         Command::Baselines(args) => memory::baselines(&args),

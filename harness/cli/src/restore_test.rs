@@ -8,10 +8,10 @@ use std::time::Duration;
 use firedrill_backends::scratch::directory::DirectoryScratch;
 use firedrill_core::cell::Runtime;
 use firedrill_core::clock::{Clock as _, SystemClock};
-use firedrill_core::config::Config;
 use firedrill_core::config::runtime::RuntimeKind;
 use firedrill_core::config::settings::Proof;
 use firedrill_core::config::units::Span;
+use firedrill_core::config::{Config, CopyOptions};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::event::Event;
 use firedrill_core::evidence::{self, Writer};
@@ -28,7 +28,7 @@ use firedrill_reports::console::{ConsoleOptions, SummaryPlace, render_plan};
 use firedrill_scenarios::control;
 use jiff::Timestamp;
 
-use crate::args::RestoreTestArgs;
+use crate::args::{CloneArg, RestoreTestArgs};
 use crate::copies::{self, CopySpec};
 use crate::sinks::Sinks;
 use crate::{complain, note, state, stop, verdicts};
@@ -37,11 +37,25 @@ const TIMEOUT: Span = Span(Duration::from_secs(6 * 3600));
 
 pub(crate) fn restore_test(args: RestoreTestArgs) -> Result<Exit> {
     let config = args.config.as_deref().map(crate::config::load).transpose()?;
+    let config = match (&args.clone, config) {
+        (Some(clone), Some(config)) => Some(of_clone(clone, config)?),
+        (_, config) => config,
+    };
     let specs = match &config {
         Some(config) => copies::from_config(config, &args.copy)?,
         None => copies::from_arguments(&args.repository)?,
     };
     stop::until_done(go(args, config, specs))
+}
+
+/// The config for a clone of one copy. What comes of it is nobody's metric and nobody's report.
+fn of_clone(clone: &CloneArg, mut config: Config) -> Result<Config> {
+    let mut copy = copies::known_copy(&config, &CopyName(clone.name.clone()))?.clone();
+    copy.repository = clone.place.clone();
+    (copy.ca_cert, copy.options) = (None, CopyOptions::default());
+    config.copies = vec![copy];
+    config.sinks = Default::default();
+    Ok(config)
 }
 
 async fn go(args: RestoreTestArgs, config: Option<Config>, specs: Vec<CopySpec>) -> Result<Exit> {
@@ -169,7 +183,7 @@ fn time(text: &str) -> Result<Timestamp> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one seed of a run; it is printed and can be given again")]
-fn fresh_seed() -> u64 {
+pub(crate) fn fresh_seed() -> u64 {
     use rand::Rng as _;
     // Short enough to be typed again.
     u64::from(rand::rng().next_u32())

@@ -25,7 +25,7 @@ pub enum Class {
 
 impl Class {
     /// Whether a drill fails by it.
-    pub(crate) fn fails(self) -> bool {
+    pub fn fails(self) -> bool {
         matches!(self, Self::Anomaly | Self::Damage)
     }
 }

@@ -20,7 +20,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Waits for the fixture `name`, or makes it: `make` gets its folder, which is empty, and the time.
-    pub(crate) fn get(name: &str, make: fn(&Path, Timestamp) -> Result<()>) -> Result<Self> {
+    pub(crate) fn get(name: &str, make: impl Fn(&Path, Timestamp) -> Result<()>) -> Result<Self> {
         let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir_all(&root)?;
         let lock = || File::create(root.join("lock")).context("open the lock of the fixture");
@@ -34,7 +34,7 @@ impl Shared {
             let alone = lock()?;
             alone.lock()?;
             if !ready(&root)? {
-                remake(&root, make).context("make the fixture")?;
+                remake(&root, &make).context("make the fixture")?;
             }
         }
         bail!("the fixture does not stay: is something else working in {}?", root.display())
@@ -49,7 +49,7 @@ fn ready(root: &Path) -> Result<bool> {
     Ok(build == this_build()? && age.is_ok_and(|age| age < AGE_MAX))
 }
 
-fn remake(root: &Path, make: fn(&Path, Timestamp) -> Result<()>) -> Result<()> {
+fn remake(root: &Path, make: &impl Fn(&Path, Timestamp) -> Result<()>) -> Result<()> {
     let (mark, content) = (root.join("ready"), root.join("content"));
     let absent = |result: std::io::Result<()>| match result {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),

@@ -99,11 +99,15 @@ fn backed_up_path(now: &View<'_>, path: &str, examination: &mut Examination) {
     }
 }
 
-/// Compares the backed-up paths with those of the past.
-pub(super) fn paths(now: &View<'_>, past: &[Past<'_>], snapshot: &Snapshot, examination: &mut Examination) {
+/// Backed-up paths that became links.
+pub(super) fn links(now: &View<'_>, past: &[Past<'_>], snapshot: &Snapshot, examination: &mut Examination) {
     for path in snapshot.known_paths() {
         became_link(now, past, path, examination);
     }
+}
+
+/// Compares the backed-up paths with those of the past.
+pub(super) fn paths(past: &[Past<'_>], snapshot: &Snapshot, examination: &mut Examination) {
     // What is not known to be among the paths may be one of the others.
     if snapshot.has_more_paths() {
         return;

@@ -76,9 +76,10 @@ fn examine(subject: &Subject, examination: &mut Examination) -> Result<(), Strin
     let past = all.split_at(all.partition_point(|p| !p.judged)).0;
     say_what_is_compared(subject, past, examination);
 
-    // An empty backup is one finding, not one per thing that is missing from it.
+    demands::links(&now, &all, &subject.snapshot, examination);
+    // An empty backup is one finding, not one per thing that is missing from it; a link is why it is empty.
     if !empty {
-        demands::paths(&now, &all, &subject.snapshot, examination);
+        demands::paths(&all, &subject.snapshot, examination);
         shrink::examine(subject, &now, &all, examination);
         watch()?;
         metadata::examine(&now, past, examination);
