@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firedrill_backends::job::{Ends, MirrorJob, ObjectPlace};
 use firedrill_backends::mirror::{MirrorRequest, Mirrored, Side, lag, mirror_identical, mirror_objects};
 use firedrill_backends::repository::location::{Access, Environment, Location};
 use firedrill_backends::repository::objects::{
@@ -17,8 +18,10 @@ use firedrill_backends::repository::objects::{
 use firedrill_backends::statistics::{Planned, statistics};
 use firedrill_core::clock::{Clock as _, SystemClock};
 use firedrill_core::config::BackupKind;
-use firedrill_core::config::jobs::{MirrorMode, StatisticsConfig};
+use firedrill_core::config::jobs::{MirrorConfig, MirrorMode, StatisticsConfig};
 use firedrill_core::error::ErrorKind;
+use firedrill_core::pipeline::job::{Job as _, JobOrder, Outcome};
+use firedrill_core::pipeline::spec::JobName;
 use firedrill_core::plan::DrillName;
 use firedrill_core::ports::{Lease, Order, Repository as _, Restored};
 use firedrill_core::progress::Progress;
@@ -410,6 +413,45 @@ fn objects_are_mirrored_and_a_broken_source_breaks_no_copy() {
     let done = mirrored(&fixture, &local, &bucket, true);
     assert!(done.error.unwrap().chain().contains("nothing was removed"));
     assert!(names(&fixture.path("s3/bucket/mirror")).len() >= 5);
+}
+
+#[test]
+fn how_much_a_source_may_lose_is_said_by_the_config() {
+    let fixture = Fixture::new();
+    let (local, bucket) = (fixture.local("local"), fixture.bucket("mirror"));
+    let place = |side: &Side| ObjectPlace {
+        name: "a".to_owned(),
+        location: side.location.clone(),
+        access: side.access.clone(),
+    };
+    let mirror = |config: serde_json::Value| {
+        let config: MirrorConfig = serde_json::from_value(config).unwrap();
+        let job = MirrorJob { config, ends: Ends::Objects(place(&local), place(&bucket), settings()) };
+        let name = JobName("mirror".to_owned());
+        let work = fixture.work();
+        let order = JobOrder {
+            job: &name,
+            slot: None,
+            started: SystemClock.now(),
+            work: &work,
+            watch: watch(),
+            progress: Arc::default(),
+        };
+        let report = job.run(&order);
+        (report.outcome, names(&fixture.path("s3/bucket/mirror")).len())
+    };
+    stored(&fixture, &local, 1..6);
+    assert_eq!(mirror(serde_json::json!({"delete": true})), (Outcome::Succeeded, 5));
+    for path in below(&fixture.path("local")) {
+        if (2..5).any(|day| path.to_string_lossy().contains(&format!("2026020{day}"))) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert_eq!(names(&fixture.path("local")).len(), 2);
+    assert_eq!(mirror(serde_json::json!({"delete": true})), (Outcome::Failed, 5), "two of five is too few");
+    assert_eq!(mirror(serde_json::json!({"delete": true, "keep_ratio_min": 0.41})), (Outcome::Failed, 5));
+    assert_eq!(mirror(serde_json::json!({"delete": false, "keep_ratio_min": 0.4})), (Outcome::Succeeded, 5));
+    assert_eq!(mirror(serde_json::json!({"delete": true, "keep_ratio_min": 0.4})), (Outcome::Succeeded, 2));
 }
 
 #[test]
