@@ -49,7 +49,7 @@ impl Job for ObjectBackupJob {
 impl ObjectBackupJob {
     fn store(&self, order: &JobOrder<'_>) -> Result<BackupFacts> {
         let name = self.target.tag.as_deref().unwrap_or(&self.target.name);
-        let uploads = Uploads::open(&self.place.location, &self.place.access)?;
+        let uploads = Uploads::open(&self.place.location, &self.place.access.watched(&order.watch))?;
         let key = self.name(name, order)?;
         let moment = Moment {
             target: name,
@@ -132,7 +132,8 @@ impl Job for ObjectRetentionJob {
             now: order.started,
             dry_run: false,
         };
-        match forget_objects(&self.place.location, &self.place.access, &request, &order.watch) {
+        let access = self.place.access.watched(&order.watch);
+        match forget_objects(&self.place.location, &access, &request, &order.watch) {
             Err(error) => JobReport::failed(error),
             Ok(forgotten) => {
                 let mut report = JobReport::succeeded(Facts::Retention(RetentionFacts {
