@@ -11,13 +11,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hyper::http::Extensions;
 use hyper::server::conn::http1;
+use hyper::{HeaderMap, Method, Uri};
 use hyper_util::rt::TokioIo;
 use s3s::access::S3Access;
 use s3s::auth::SimpleAuth;
 use s3s::dto::{ListObjectsInput, ListObjectsV2Input};
+use s3s::route::S3Route;
 use s3s::service::{S3Service, S3ServiceBuilder};
-use s3s::{S3Request, S3Result};
+use s3s::{Body, S3Request, S3Response, S3Result};
 use s3s_fs::FileSystem;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -40,6 +45,7 @@ impl S3Server {
         let mut service = S3ServiceBuilder::new(files);
         service.set_auth(SimpleAuth::from_single(access_key, secret_key));
         service.set_access(EmptyDelimiter);
+        service.set_route(Uploads(root.to_owned()));
         let service = service.build();
 
         let listener =
@@ -59,6 +65,12 @@ impl S3Server {
     /// Its address: `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// The objects of a bucket whose uploads in parts were begun, and neither completed nor given up.
+    pub fn uploads(&self, bucket: &str) -> Result<Vec<String>> {
+        let begun = begun(&self.root, bucket).context("failed to list uploads")?;
+        Ok(begun.into_iter().map(|upload| upload.key).collect())
     }
 
     /// Makes a bucket, which is a folder, and returns that folder. It may be there already.
@@ -103,6 +115,78 @@ impl S3Access for EmptyDelimiter {
     ) -> Checked<'c> {
         request.input.delimiter.take_if(|delimiter| delimiter.is_empty());
         Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+/// An upload in parts.
+struct Begun {
+    key: String,
+    id: String,
+    since: jiff::Timestamp,
+}
+
+/// The uploads of a bucket, as s3s-fs notes them: `.bucket-B.object-K.upload-ID.metadata.json`, with the names in
+/// base64, and `.upload-ID.json` until they are completed or given up.
+fn begun(root: &Path, bucket: &str) -> std::io::Result<Vec<Begun>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(root)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let noted = || {
+            let (names, id) = name.strip_suffix(".metadata.json")?.split_once(".upload-")?;
+            let (of, key) = names.strip_prefix(".bucket-")?.split_once(".object-")?;
+            let text = |encoded| String::from_utf8(URL_SAFE_NO_PAD.decode(encoded).ok()?).ok();
+            (text(of)? == bucket).then_some((text(key)?, id.to_owned()))
+        };
+        let Some((key, id)) = noted() else { continue };
+        if root.join(format!(".upload-{id}.json")).exists() {
+            let since = entry.metadata()?.modified()?;
+            let since = jiff::Timestamp::try_from(since).map_err(std::io::Error::other)?;
+            all.push(Begun { key, id, since });
+        }
+    }
+    all.sort_by(|a, b| (&a.key, &a.id).cmp(&(&b.key, &b.id)));
+    Ok(all)
+}
+
+/// s3s-fs takes uploads in parts and does not list them.
+struct Uploads(PathBuf);
+
+impl S3Route for Uploads {
+    fn is_match(&self, method: &Method, uri: &Uri, _: &HeaderMap, _: &mut Extensions) -> bool {
+        let parameters = uri.query().unwrap_or_default().split('&');
+        let bucket = uri.path().trim_matches('/');
+        let mut parameters = parameters.map(|one| one.trim_end_matches('='));
+        method == Method::GET && !bucket.contains('/') && parameters.any(|one| one == "uploads")
+    }
+
+    fn call<'a: 'c, 'c>(
+        &'a self,
+        request: S3Request<Body>,
+    ) -> Pin<Box<dyn Future<Output = S3Result<S3Response<Body>>> + Send + 'c>> {
+        Box::pin(std::future::ready(self.list(&request.uri)))
+    }
+}
+
+impl Uploads {
+    fn list(&self, uri: &Uri) -> S3Result<S3Response<Body>> {
+        let bucket = uri.path().trim_matches('/');
+        let asked = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+        let prefix = asked.into_iter().find(|(name, _)| name == "prefix");
+        let prefix = prefix.map_or(String::new(), |(_, prefix)| prefix.into_owned());
+        let begun = begun(&self.0, bucket).map_err(s3s::S3Error::internal_error)?;
+        let of = |upload: &Begun| {
+            let key = upload.key.replace('&', "&amp;").replace('<', "&lt;");
+            format!(
+                "<Upload><Key>{key}</Key><UploadId>{}</UploadId><Initiated>{:.3}</Initiated></Upload>",
+                upload.id, upload.since
+            )
+        };
+        let uploads: String = begun.iter().filter(|upload| upload.key.starts_with(&prefix)).map(of).collect();
+        let xml = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListMultipartUploadsResult><Bucket>{bucket}</Bucket><IsTruncated>false</IsTruncated>{uploads}</ListMultipartUploadsResult>"
+        );
+        Ok(S3Response::new(Body::from(xml)))
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use firedrill_backends::job::{Ends, MirrorJob, ObjectPlace};
 use firedrill_backends::mirror::{MirrorRequest, Mirrored, Side, lag, mirror_identical, mirror_objects};
 use firedrill_backends::repository::location::{Access, Environment, Location};
 use firedrill_backends::repository::objects::{
@@ -17,8 +18,10 @@ use firedrill_backends::repository::objects::{
 use firedrill_backends::statistics::{Planned, statistics};
 use firedrill_core::clock::{Clock as _, SystemClock};
 use firedrill_core::config::BackupKind;
-use firedrill_core::config::jobs::{MirrorMode, StatisticsConfig};
+use firedrill_core::config::jobs::{MirrorConfig, MirrorMode, StatisticsConfig};
 use firedrill_core::error::ErrorKind;
+use firedrill_core::pipeline::job::{Job as _, JobOrder, Outcome};
+use firedrill_core::pipeline::spec::JobName;
 use firedrill_core::plan::DrillName;
 use firedrill_core::ports::{Lease, Order, Repository as _, Restored};
 use firedrill_core::progress::Progress;
@@ -29,7 +32,6 @@ use firedrill_core::watch::Watch;
 use firedrill_scenarios::s3_server::S3Server;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use sha2::{Digest as _, Sha256};
 
 const KEY: &str = "firedrill";
 const SECRET: &str = "firedrill-secret";
@@ -216,10 +218,8 @@ fn an_object_is_never_written_over_and_no_name_leads_elsewhere() {
 }
 
 #[test]
-fn a_large_file_goes_in_parts_and_goes_on_after_a_stop() {
+fn a_large_file_goes_in_parts_and_leaves_none_when_it_is_stopped() {
     let fixture = Fixture::new();
-    let notes = fixture.path("notes");
-    fs::create_dir(&notes).unwrap();
     let content = noise(41 << 20);
     let file = fixture.path("dump");
     fs::write(&file, &content).unwrap();
@@ -228,49 +228,27 @@ fn a_large_file_goes_in_parts_and_goes_on_after_a_stop() {
 
     let stopped = watch();
     let (server_root, stopper) = (fixture.path("s3"), stopped.clone());
-    let parts = move || {
-        let all = fs::read_dir(&server_root).unwrap().flatten();
-        all.filter(|entry| entry.file_name().to_string_lossy().contains(".part-")).count()
-    };
-    let counted = parts.clone();
     let watcher = std::thread::spawn(move || {
-        while counted() == 0 {
+        while parts(&server_root) == 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
         stopper.stop();
     });
-    let error = uploads.store_file("big.dump", &file, Some(&notes), &stopped).unwrap_err();
+    let error = uploads.store_file("big.dump", &file, &stopped).unwrap_err();
     watcher.join().unwrap();
     assert_eq!(error.kind, ErrorKind::Cancelled, "{}", error.chain());
     assert!(!fixture.path("s3/bucket/home/big.dump").exists(), "half an object is none");
-    let sent = parts();
-    assert!((1..9).contains(&sent), "{sent} parts were sent before the stop");
-    assert_eq!(below(&notes).len(), 1);
+    assert_eq!((parts(&fixture.path("s3")), fixture.server.uploads("bucket").unwrap()), (0, vec![]));
 
-    uploads.store_file("big.dump", &file, Some(&notes), &watch()).unwrap();
+    uploads.store_file("big.dump", &file, &watch()).unwrap();
     assert!(fs::read(fixture.path("s3/bucket/home/big.dump")).unwrap() == content);
-    // A new upload would have left the parts of the first behind.
-    assert_eq!((parts(), below(&notes).len()), (0, 0));
-
-    // A note about an upload that the server does not know any more is of no use, and does no harm.
-    let second = fixture.path("second");
-    fs::write(&second, noise(11 << 20)).unwrap();
-    let note = serde_json::json!({
-        "key": "second.dump",
-        "sha256": sha256(&second),
-        "part": 5 << 20,
-        "upload": "00000000-0000-4000-8000-000000000000",
-        "etags": ["\"0123456789abcdef0123456789abcdef\""],
-    });
-    let name = hex::encode(Sha256::digest(format!("second.dump\0{}", sha256(&second))));
-    fs::write(notes.join(format!("{}.upload", &name[..32])), note.to_string()).unwrap();
-    uploads.store_file("second.dump", &second, Some(&notes), &watch()).unwrap();
-    assert!(fs::read(fixture.path("s3/bucket/home/second.dump")).unwrap() == fs::read(&second).unwrap());
-    assert_eq!((parts(), below(&notes).len()), (0, 0));
+    assert_eq!((parts(&fixture.path("s3")), fixture.server.uploads("bucket").unwrap()), (0, vec![]));
 }
 
-fn sha256(path: &Path) -> String {
-    hex::encode(Sha256::digest(fs::read(path).unwrap()))
+/// Parts that lie on the server.
+fn parts(root: &Path) -> usize {
+    let all = fs::read_dir(root).unwrap().flatten();
+    all.filter(|entry| entry.file_name().to_string_lossy().contains(".part-")).count()
 }
 
 #[test]
@@ -278,17 +256,28 @@ fn what_dead_runs_left_in_a_folder_is_swept() {
     let fixture = Fixture::new();
     let folder = fixture.path("local/deep/er");
     fs::create_dir_all(&folder).unwrap();
-    let names = [".wiki.dump.4711-3.part", "wiki.dump", ".other.part", ".a.b-3.part", "dump.4711-3.part"];
+    let names = [
+        ".wiki.dump.4711-3.part",
+        ".wiki.dump.sha256.4711-4.part",
+        ".blog.dump.4711-3.part",
+        "wiki.dump",
+        ".other.part",
+        ".a.b-3.part",
+        "dump.4711-3.part",
+    ];
     for name in names {
         fs::write(folder.join(name), "x").unwrap();
     }
     let sweep = |time: &str| {
-        let now: Timestamp = time.parse().unwrap();
-        uploads(&fixture.local("local")).sweep(&[], now, &watch()).unwrap()
+        let before: Timestamp = time.parse().unwrap();
+        let ours = |key: &str| key == "deep/er/wiki.dump";
+        let mut swept = uploads(&fixture.local("local")).sweep(&ours, before, &watch()).unwrap();
+        swept.sort();
+        swept
     };
     assert!(sweep("2020-01-01T00:00:00Z").is_empty(), "what is young may still be written");
-    assert_eq!(sweep("2100-01-01T00:00:00Z"), ["deep/er/.wiki.dump.4711-3.part"]);
-    assert_eq!(below(&folder).len(), names.len() - 1);
+    assert_eq!(sweep("2100-01-01T00:00:00Z"), ["deep/er/wiki.dump", "deep/er/wiki.dump.sha256"]);
+    assert_eq!(below(&folder).len(), names.len() - 2);
 }
 
 fn snapshots(side: &Side) -> (Objects, Vec<Snapshot>) {
@@ -410,6 +399,45 @@ fn objects_are_mirrored_and_a_broken_source_breaks_no_copy() {
     let done = mirrored(&fixture, &local, &bucket, true);
     assert!(done.error.unwrap().chain().contains("nothing was removed"));
     assert!(names(&fixture.path("s3/bucket/mirror")).len() >= 5);
+}
+
+#[test]
+fn how_much_a_source_may_lose_is_said_by_the_config() {
+    let fixture = Fixture::new();
+    let (local, bucket) = (fixture.local("local"), fixture.bucket("mirror"));
+    let place = |side: &Side| ObjectPlace {
+        name: "a".to_owned(),
+        location: side.location.clone(),
+        access: side.access.clone(),
+    };
+    let mirror = |config: serde_json::Value| {
+        let config: MirrorConfig = serde_json::from_value(config).unwrap();
+        let job = MirrorJob { config, ends: Ends::Objects(place(&local), place(&bucket), settings()) };
+        let name = JobName("mirror".to_owned());
+        let work = fixture.work();
+        let order = JobOrder {
+            job: &name,
+            slot: None,
+            started: SystemClock.now(),
+            work: &work,
+            watch: watch(),
+            progress: Arc::default(),
+        };
+        let report = job.run(&order);
+        (report.outcome, names(&fixture.path("s3/bucket/mirror")).len())
+    };
+    stored(&fixture, &local, 1..6);
+    assert_eq!(mirror(serde_json::json!({"delete": true})), (Outcome::Succeeded, 5));
+    for path in below(&fixture.path("local")) {
+        if (2..5).any(|day| path.to_string_lossy().contains(&format!("2026020{day}"))) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    assert_eq!(names(&fixture.path("local")).len(), 2);
+    assert_eq!(mirror(serde_json::json!({"delete": true})), (Outcome::Failed, 5), "two of five is too few");
+    assert_eq!(mirror(serde_json::json!({"delete": true, "keep_ratio_min": 0.41})), (Outcome::Failed, 5));
+    assert_eq!(mirror(serde_json::json!({"delete": false, "keep_ratio_min": 0.4})), (Outcome::Succeeded, 5));
+    assert_eq!(mirror(serde_json::json!({"delete": true, "keep_ratio_min": 0.4})), (Outcome::Succeeded, 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use firedrill_core::canary;
 use firedrill_core::config::TargetConfig;
-use firedrill_core::config::jobs::{BackupConfig, Compression as Wanted};
+use firedrill_core::config::jobs::{BackupConfig, Compression as Wanted, FilesCapture};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{BackupFacts, Facts, Job, JobOrder, JobReport};
 use firedrill_core::secret::Secret;
@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use super::Place;
 use crate::capture::{self, Captured, Moment};
 use crate::repository::access::Environment;
-use crate::repository::restic::write::{BackupRequest, BackupSummary, Compression, Outcome, Source};
+use crate::repository::restic::write::{BackupRequest, BackupSummary, Compression, LeftOut, Outcome, Source};
 
 /// So much of what could not be read is told one by one.
 const UNREAD_TOLD: usize = 10;
@@ -84,11 +84,7 @@ impl BackupJob {
             paths: Some(paths),
             time: Some(order.started),
             zone: self.zone.clone(),
-            excludes: files().flat_map(|files| files.exclude.iter().cloned()).collect(),
-            exclude_files: files().flat_map(|files| files.exclude_files.iter().cloned()).collect(),
-            exclude_caches: files().any(|files| files.exclude_caches),
-            one_file_system: files().any(|files| files.one_file_system),
-            unreadable: files().flat_map(|files| files.unreadable.iter().cloned()).collect(),
+            left_out: files().map(left_out).collect(),
             compression: match self.backup.compression {
                 Wanted::Off => Compression::Off,
                 Wanted::Auto => Compression::Auto,
@@ -135,6 +131,19 @@ impl BackupJob {
         };
         report.notes = notes;
         report
+    }
+}
+
+/// What a capture says about its own paths, and about no others.
+fn left_out(files: &FilesCapture) -> LeftOut {
+    LeftOut {
+        of: files.paths.iter().map(PathBuf::from).collect(),
+        excludes: files.exclude.clone(),
+        exclude_files: files.exclude_files.clone(),
+        exclude_caches: files.exclude_caches,
+        one_file_system: files.one_file_system,
+        unreadable: files.unreadable.clone(),
+        ..LeftOut::default()
     }
 }
 

@@ -39,7 +39,7 @@ impl MirrorJob {
             Ends::Objects(from, to, settings) => {
                 let side = |place: &ObjectPlace| Side {
                     location: place.location.clone(),
-                    access: place.access.clone(),
+                    access: place.access.watched(&order.watch),
                     password: None,
                 };
                 let (from, to) = (side(from), side(to));
@@ -55,16 +55,13 @@ impl MirrorJob {
         // Nobody may remove from the source what is just being copied, whoever that is: restic's lock says so.
         let (reader, password) = from.open(&order.watch)?;
         let _held = reader.lock_shared(&order.watch)?;
-        let source = Side {
-            location: from.location.clone(),
-            access: from.access.clone(),
-            password: Some(password.clone()),
+        let side = |place: &Place, password| Side {
+            location: place.location.clone(),
+            access: place.access.watched(&order.watch),
+            password,
         };
-        let mut copy = Side {
-            location: to.location.clone(),
-            access: to.access.clone(),
-            password: to.password.read().ok(),
-        };
+        let source = side(from, Some(password.clone()));
+        let mut copy = side(to, to.password.read().ok());
         let request = self.request(&source, &copy);
         let mut mirrored = match self.config.mode {
             MirrorMode::Identical => {
@@ -95,6 +92,7 @@ impl MirrorJob {
         MirrorRequest {
             delete: self.config.delete,
             bandwidth: self.config.bandwidth.map(|size| size.0),
+            keep_ratio_min: self.config.keep_ratio_min,
             ..MirrorRequest::between(from, to)
         }
     }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 
 use firedrill_core::config::jobs::{BackupConfig, RetentionConfig};
+use firedrill_core::config::objects::plain_components;
 use firedrill_core::config::{ObjectPattern, TargetConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{BackupFacts, Facts, Job, JobOrder, JobReport, RetentionFacts};
@@ -16,7 +17,7 @@ use jiff::tz::TimeZone;
 use super::ObjectPlace;
 use crate::capture::{self, Moment};
 use crate::repository::access::Environment;
-use crate::repository::objects::{ObjectRetention, ObjectSettings, Uploads, forget_objects};
+use crate::repository::objects::{ObjectRetention, ObjectSettings, Uploads, forget_objects, gave_up};
 
 /// How objects are called when the copy has no pattern.
 const USUAL: &str = "{name}/{name}-{time:%Y%m%d-%H%M%S}.dump";
@@ -40,17 +41,18 @@ pub struct ObjectBackupJob {
 impl Job for ObjectBackupJob {
     fn run(&self, order: &JobOrder<'_>) -> JobReport {
         match self.store(order) {
-            Ok(facts) => JobReport::succeeded(Facts::Backup(facts)),
+            Ok((facts, notes)) => JobReport { notes, ..JobReport::succeeded(Facts::Backup(facts)) },
             Err(error) => JobReport::failed(error),
         }
     }
 }
 
 impl ObjectBackupJob {
-    fn store(&self, order: &JobOrder<'_>) -> Result<BackupFacts> {
+    fn store(&self, order: &JobOrder<'_>) -> Result<(BackupFacts, Vec<String>)> {
         let name = self.target.tag.as_deref().unwrap_or(&self.target.name);
-        let uploads = Uploads::open(&self.place.location, &self.place.access)?;
+        let uploads = Uploads::open(&self.place.location, &self.place.access.watched(&order.watch))?;
         let key = self.name(name, order)?;
+        let mut notes = self.sweep(&uploads, &key, order);
         let moment = Moment {
             target: name,
             now: order.started,
@@ -81,14 +83,37 @@ impl ObjectBackupJob {
                 .advise("capture one dump, or use a restic repository"));
             }
         };
-        Ok(BackupFacts {
+        notes.append(&mut captured.notes);
+        let facts = BackupFacts {
             made: Some(stored.key),
             files_new: 1,
             bytes: stored.bytes,
             bytes_added: stored.bytes,
             dump_bytes: stored.bytes,
             ..BackupFacts::default()
-        })
+        };
+        Ok((facts, notes))
+    }
+
+    /// Gives up what earlier runs of this target left unfinished: they are dead, for this one holds its lock. What is
+    /// worth knowing of that; it keeps nobody from making the next backup.
+    fn sweep(&self, uploads: &Uploads, key: &str, order: &JobOrder<'_>) -> Vec<String> {
+        let pattern = self.pattern();
+        let series = |key: &str| {
+            let read = plain_components(key).and_then(|parts| pattern.as_ref().ok()?.read(&parts))?;
+            Some((read.series, read.namespace))
+        };
+        let own = series(key);
+        let ours = |key: &str| own.is_some() && series(key) == own;
+        match uploads.sweep(&ours, order.started, &order.watch) {
+            Ok(swept) => gave_up(&swept).into_iter().collect(),
+            Err(error) => vec![error.chain()],
+        }
+    }
+
+    /// How its objects are called.
+    fn pattern(&self) -> Result<ObjectPattern, String> {
+        self.patterns.first().cloned().map_or_else(|| USUAL.parse(), Ok)
     }
 
     fn name(&self, name: &str, order: &JobOrder<'_>) -> Result<String> {
@@ -97,9 +122,8 @@ impl ObjectBackupJob {
                 .because(why)
                 .advise("give the copy a pattern with {name} and {time:...} in `objects`")
         };
-        let usual: ObjectPattern = USUAL.parse().map_err(failed)?;
         let namespace = self.target.hosts().first().map_or(name, String::as_str);
-        self.patterns.first().unwrap_or(&usual).write(name, namespace, order.started).map_err(failed)
+        self.pattern().and_then(|pattern| pattern.write(name, namespace, order.started)).map_err(failed)
     }
 }
 
@@ -132,7 +156,8 @@ impl Job for ObjectRetentionJob {
             now: order.started,
             dry_run: false,
         };
-        match forget_objects(&self.place.location, &self.place.access, &request, &order.watch) {
+        let access = self.place.access.watched(&order.watch);
+        match forget_objects(&self.place.location, &access, &request, &order.watch) {
             Err(error) => JobReport::failed(error),
             Ok(forgotten) => {
                 let mut report = JobReport::succeeded(Facts::Retention(RetentionFacts {

@@ -18,8 +18,8 @@ pub struct StatisticsJob {
 
 impl Job for StatisticsJob {
     fn run(&self, order: &JobOrder<'_>) -> JobReport {
-        let place = &self.place;
-        match statistics(&place.location, &place.access, &self.config, &self.planned, &order.watch) {
+        let (place, access) = (&self.place, self.place.access.watched(&order.watch));
+        match statistics(&place.location, &access, &self.config, &self.planned, &order.watch) {
             Err(error) => JobReport::failed(error),
             Ok(facts) => {
                 let mut notes = Vec::new();

@@ -28,6 +28,7 @@ pub fn mirror_objects(
         keep_ratio_min: request.keep_ratio_min,
         pace: &pace,
         work,
+        began: now,
     };
     let from = (&source.location, &source.access);
     let done = copy_objects(from, (&copy.location, &copy.access), &wanted, watch);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use firedrill_backends::repository::restic::write::{
-    BackupRequest, BackupSummary, Compression, Outcome, ParentChoice, Source,
+    BackupRequest, BackupSummary, Compression, LeftOut, Outcome, ParentChoice, Source,
 };
 
 use crate::support::awkward::{self, Bytes};
@@ -285,10 +285,13 @@ fn patterns_leave_out_what_restic_leaves_out() {
         serde_json::from_str::<serde_json::Value>(text.lines().last().unwrap_or_default()).expect("JSON")
     };
     let request = BackupRequest {
-        excludes: patterns.map(str::to_owned).to_vec(),
-        exclude_files: vec![list.clone()],
-        exclude_caches: true,
-        exclude_if_present: vec![".nobackup".to_owned()],
+        left_out: vec![LeftOut {
+            excludes: patterns.map(str::to_owned).to_vec(),
+            exclude_files: vec![list.clone()],
+            exclude_caches: true,
+            exclude_if_present: vec![".nobackup".to_owned()],
+            ..LeftOut::default()
+        }],
         parent: ParentChoice::None,
         ..BackupRequest::default()
     };
@@ -353,7 +356,8 @@ fn one_file_system() {
         return crate::support::tools::skip("nothing is mounted on /dev/shm");
     }
     fs::write("/dev/shm/firedrill-test-of-one-file-system", b"x").expect("write");
-    let request = BackupRequest { one_file_system: true, strict: false, ..BackupRequest::default() };
+    let left_out = vec![LeftOut { one_file_system: true, ..LeftOut::default() }];
+    let request = BackupRequest { left_out, strict: false, ..BackupRequest::default() };
     let made = back_up(&open(&repository.access), Path::new("/dev"), &request);
     fs::remove_file("/dev/shm/firedrill-test-of-one-file-system").expect("remove");
     assert!(made.mounts_left_out.iter().any(|path| path == Path::new("/dev/shm")), "{made:#?}");

@@ -1,12 +1,13 @@
 //! Messages to people: ntfy and webhooks. Formats: <https://docs.ntfy.sh/publish/>; a webhook gets the message of
 //! [`Message`] as JSON, with `title` and `text` beside.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use firedrill_core::error::{Error, ErrorKind, Result};
-use firedrill_core::pipeline::news::{Message, Messenger};
+use firedrill_core::pipeline::news::{Brought, Message, Messenger};
 use firedrill_core::secret::Secret;
 use reqwest::blocking::RequestBuilder;
 use serde_json::json;
@@ -21,6 +22,9 @@ const NTFY_MAX: usize = 4_000;
 const LINE_MAX: usize = 500;
 /// Time for one way of telling people.
 const TIME: Duration = Duration::from_secs(60);
+
+/// A way that does not work is left alone for so long: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3600));
 
 /// One way of telling people.
 #[derive(Clone, Debug)]
@@ -61,16 +65,51 @@ pub enum Login {
     User(String, Secret),
 }
 
-/// All ways of telling people.
-#[derive(Clone, Debug, Default)]
+/// All ways of telling people. One that does not work is left alone for a while, and said to be broken once.
+#[derive(Debug)]
 pub struct Messages {
-    ways: Vec<Way>,
+    ways: Vec<(Way, Mutex<Option<Broken>>)>,
+    pauses: (Duration, Duration),
+}
+
+/// A way that does not work.
+#[derive(Clone, Copy, Debug)]
+struct Broken {
+    /// When it failed last.
+    since: Instant,
+    /// It is left alone for so long.
+    pause: Duration,
 }
 
 impl Messages {
     /// Tells people in all of these ways.
     pub fn new(ways: Vec<Way>) -> Self {
-        Self { ways }
+        let ways = ways.into_iter().map(|way| (way, Mutex::default())).collect();
+        Self { ways, pauses: PAUSES }
+    }
+
+    /// With other pauses for a way that does not work: the first, and the longest. Each is twice the one before.
+    #[must_use]
+    pub fn with_pauses(mut self, first: Duration, longest: Duration) -> Self {
+        self.pauses = (first, longest);
+        self
+    }
+
+    /// Tries one way, unless it is left alone for now: whether people were told, and what nobody has heard of yet.
+    fn attempt(&self, way: &Way, broken: &Mutex<Option<Broken>>, message: &Message) -> (bool, Option<Error>) {
+        let mut broken = broken.lock().unwrap_or_else(PoisonError::into_inner);
+        if broken.is_some_and(|broken| broken.since.elapsed() < broken.pause) {
+            return (false, None);
+        }
+        let Err(error) = http::apart("tell people", || way.bring(message)) else {
+            *broken = None;
+            return (true, None);
+        };
+        let before = *broken;
+        let (first, longest) = self.pauses;
+        let pause = before.map_or(first, |broken| broken.pause.saturating_mul(2)).min(longest);
+        *broken = Some(Broken { since: Instant::now(), pause });
+        (false, before.is_none().then(|| way.silent(error)))
     }
 
     /// Whether there is any way.
@@ -80,21 +119,23 @@ impl Messages {
 }
 
 impl Messenger for Messages {
-    fn bring(&self, message: &Message) -> Result<()> {
-        let mut failed: Vec<Error> = self
-            .ways
-            .iter()
-            .filter_map(|way| http::apart("tell people", || way.bring(message)).err().map(|e| way.silent(e)))
-            .collect();
+    fn bring(&self, message: &Message) -> Result<Brought> {
+        let (mut told, mut failed) = (self.ways.is_empty(), Vec::new());
+        for (way, broken) in &self.ways {
+            let (done, anew) = self.attempt(way, broken, message);
+            told |= done;
+            failed.extend(anew);
+        }
         // Who was told in one way is told; the other way is broken, and that has to be said as well.
-        if failed.is_empty() || failed.len() < self.ways.len() {
+        if told {
             for error in failed {
                 tracing::warn!("{}", error.chain());
             }
-            return Ok(());
+            return Ok(Brought::Yes);
         }
-        let mut first = failed.remove(0);
-        first.causes.extend(failed.into_iter().map(|error| error.chain()));
+        let mut failed = failed.into_iter();
+        let Some(mut first) = failed.next() else { return Ok(Brought::Later) };
+        first.causes.extend(failed.map(|error| error.chain()));
         Err(first)
     }
 }

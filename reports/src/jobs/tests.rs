@@ -361,6 +361,40 @@ impl People {
 }
 
 #[test]
+fn an_address_that_does_not_work_is_said_to_be_broken_once_and_left_alone_for_a_while() {
+    let server = Server::start();
+    let mut people = People::new(vec![server.hook("/hook", &[])]);
+    let (first, longest) = (Duration::from_millis(300), Duration::from_millis(700));
+    people.messages = Messages::new(vec![server.hook("/hook", &[])]).with_pauses(first, longest);
+    server.will_answer(&[404; 100]);
+    people.ended("emby", 10, Outcome::Failed);
+    let error = people.tell(11).unwrap_err().chain();
+    assert!(error.contains("404"), "{error}");
+    let started = std::time::Instant::now();
+    let mut looks = 0;
+    while started.elapsed() < Duration::from_secs(3) {
+        assert_eq!(people.tell(12).unwrap(), None, "it was said");
+        looks += 1;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // After 0.3 s, then each 0.6 s, then 0.7 s.
+    let asked = server.asked().len();
+    assert!((3..=7).contains(&asked) && looks > 20, "{asked} times for {looks} looks");
+    server.will_answer(&[]);
+    let started = std::time::Instant::now();
+    while people.tell(13).unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(30), "it is back, and was not told");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(server.asked().last().unwrap().json()["title"], "emby failed");
+    assert_eq!(people.tell(14).unwrap(), None);
+    // One that breaks again is news again.
+    server.will_answer(&[404; 100]);
+    people.ended("emby", 20, Outcome::Succeeded);
+    assert!(people.tell(21).is_err());
+}
+
+#[test]
 fn people_are_told_what_changed_and_nothing_twice() {
     let server = Server::start();
     let people = People::new(vec![server.ntfy(Login::None), server.hook("/hook", &[("x-key", "k")])]);
@@ -420,7 +454,8 @@ fn people_are_told_what_changed_and_nothing_twice() {
 #[test]
 fn what_could_not_be_told_is_told_later() {
     let (server, other) = (Server::start(), Server::start());
-    let people = People::new(vec![server.ntfy(Login::None)]);
+    let mut people = People::new(vec![server.ntfy(Login::None)]);
+    people.messages = people.messages.with_pauses(Duration::ZERO, Duration::ZERO);
     people.ended("emby", 10, Outcome::Failed);
     server.will_answer(&[500, 503, 429]);
     let error = people.tell(11).unwrap_err().chain();

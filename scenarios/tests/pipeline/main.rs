@@ -6,6 +6,7 @@
 //! | `month` | weeks of two fleets on a simulated clock: who ran when, what was kept, what restores |
 //! | `crash` | the command, killed at random moments |
 //! | `weather` | servers that refuse, throttle, hang up and lose answers |
+//! | `parts` | dumps that go into a bucket in parts |
 //! | `fleet` | the configs of the two fleets |
 //! | `proxy` | the bad weather |
 //! | `place` | folders, repositories and real restic |
@@ -18,6 +19,7 @@ mod binary;
 mod crash;
 mod fleet;
 mod month;
+mod parts;
 mod place;
 mod proxy;
 #[path = "../damage/vault.rs"]

@@ -19,7 +19,7 @@ use firedrill_core::config::{Config, Role};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{Facts, Job, JobOrder, JobReport, Outcome};
 use firedrill_core::pipeline::ledger::Ledger;
-use firedrill_core::pipeline::news::{self, Message, Messenger};
+use firedrill_core::pipeline::news::{self, Brought, Message, Messenger};
 use firedrill_core::pipeline::runner::{self, Bench, Turn};
 use firedrill_core::pipeline::scheduler::Scheduler;
 use firedrill_core::pipeline::serve::{Hands, look};
@@ -395,9 +395,9 @@ impl Machine {
 struct Heard(Mutex<Vec<String>>);
 
 impl Messenger for Heard {
-    fn bring(&self, message: &Message) -> Result<()> {
+    fn bring(&self, message: &Message) -> Result<Brought> {
         self.0.lock().unwrap().push(format!("{}: {}", message.title(), message.text()));
-        Ok(())
+        Ok(Brought::Yes)
     }
 }
 

@@ -83,6 +83,9 @@ struct Shared {
     is_down: AtomicBool,
     in_a_row: Mutex<BTreeMap<String, usize>>,
     met: Mutex<BTreeMap<(Fault, String), usize>>,
+    is_back: AtomicBool,
+    /// How often each request came through, by method and path.
+    done: Mutex<BTreeMap<String, usize>>,
 }
 
 /// The running proxy; dropping it stops it.
@@ -104,6 +107,8 @@ impl Proxy {
             is_down: AtomicBool::new(false),
             in_a_row: Mutex::default(),
             met: Mutex::default(),
+            is_back: AtomicBool::new(false),
+            done: Mutex::default(),
         });
         let for_thread = Arc::clone(&shared);
         let acceptor = Some(std::thread::spawn(move || accept(&listener, &for_thread)));
@@ -117,6 +122,16 @@ impl Proxy {
 
     pub(crate) fn is_down(&self) -> bool {
         self.shared.is_down.load(Ordering::SeqCst)
+    }
+
+    /// Ends that it is down.
+    pub(crate) fn come_back(&self) {
+        self.shared.is_back.store(true, Ordering::SeqCst);
+    }
+
+    /// How often each request was answered as it should be, by method and path.
+    pub(crate) fn done(&self) -> BTreeMap<String, usize> {
+        self.shared.done.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn requests(&self) -> usize {
@@ -167,7 +182,12 @@ fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         };
     }
     match shared.fault_for(&request, number) {
-        None => stream.write_all(&ask(shared.upstream, &request, None)?.bytes()),
+        None => {
+            let answer = ask(shared.upstream, &request, None)?;
+            let name = format!("{} {}", request.word(0), request.word(1));
+            *shared.done.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += 1;
+            stream.write_all(&answer.bytes())
+        }
         Some(Fault::Status(status)) => answer_status(&mut stream, status),
         Some(Fault::CutRequest) => {
             let _ = ask(shared.upstream, &request, Some(request.body.len() / 2));
@@ -209,6 +229,9 @@ impl Shared {
     }
 
     fn goes_down(&self, from: From, number: usize, request: &Message) -> bool {
+        if self.is_back.load(Ordering::SeqCst) {
+            return false;
+        }
         let now = match from {
             From::Request(first) => number >= first,
             From::WriteTo(folder) => {

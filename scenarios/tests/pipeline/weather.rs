@@ -7,10 +7,12 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use firedrill_backends::job::{BackupJob, Place, RetentionJob};
+use firedrill_backends::job::{BackupJob, Ends, MirrorJob, ObjectPlace, Place, RetentionJob};
 use firedrill_backends::repository::location::{Access, Environment, Location};
+use firedrill_backends::repository::objects::ObjectSettings;
 use firedrill_backends::repository::password::PasswordSource;
 use firedrill_core::clock::{Clock as _, SystemClock};
+use firedrill_core::config::jobs::{MirrorConfig, MirrorMode};
 use firedrill_core::config::load;
 use firedrill_core::pipeline::job::{Job, JobOrder, JobReport, Outcome};
 use firedrill_core::pipeline::spec::{JobKind, JobName, JobSpec};
@@ -29,6 +31,10 @@ const KEY: &str = "firedrill";
 const SECRET: &str = "firedrill-secret";
 /// A job may be over its deadline by this much: what it has begun it ends, and it takes its lock away.
 const OVER: Duration = Duration::from_secs(60);
+
+const CALM: Weather = Weather { seed: 0, percent: 0, down: None };
+/// A server that says nothing may cost a job that much more than its deadline; a client left alone waits for minutes.
+const SILENCE_COSTS: Duration = Duration::from_secs(20);
 
 /// What serves the repository.
 enum Server {
@@ -243,8 +249,7 @@ fn a_bucket_in_weather_that_passes() {
 fn goes_down(s3: bool, down: Down) {
     let Some(mut fixture) = Fixture::new(s3) else { return };
     change(&fixture.source(), 300_000, &mut fixture.chance);
-    let calm = Weather { seed: 0, percent: 0, down: None };
-    let (proxy, place) = fixture.through(calm);
+    let (proxy, place) = fixture.through(CALM);
     let (report, _) = fixture.run(&fixture.backup(place), Duration::from_secs(1200));
     assert_eq!(report.outcome, Outcome::Succeeded);
     let all = proxy.requests();
@@ -259,7 +264,7 @@ fn goes_down(s3: bool, down: Down) {
     for from in moments {
         change(&fixture.source(), 300_000, &mut fixture.chance);
         let before = snapshot_files(&fixture.files);
-        let (proxy, place) = fixture.through(Weather { down: Some((from, down)), ..calm });
+        let (proxy, place) = fixture.through(Weather { down: Some((from, down)), ..CALM });
         let (report, took) = fixture.run(&fixture.backup(place), deadline);
         let said = report.error.as_ref().map(firedrill_core::error::Error::chain).unwrap_or_default();
         let told = format!("down from {from:?} of {all}, {:?} after {took:?}: {said}", report.outcome);
@@ -274,7 +279,7 @@ fn goes_down(s3: bool, down: Down) {
         fixture.restic.run(&["unlock", "--remove-all"]);
         fixture.restic.check(true);
     }
-    let (_proxy, place) = fixture.through(calm);
+    let (_proxy, place) = fixture.through(CALM);
     let (report, _) = fixture.run(&fixture.backup(place), Duration::from_secs(1200));
     assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
 }
@@ -307,4 +312,74 @@ fn a_bucket_that_hangs_up_for_good() {
 #[test]
 fn a_bucket_that_falls_silent_for_good() {
     goes_down(true, Down::Silent);
+}
+
+/// A repository that nothing is wrong with, in a folder.
+fn nearby(name: &str, folder: &std::path::Path) -> Place {
+    Place {
+        name: name.to_owned(),
+        location: Location::parse(folder.to_str().unwrap()).unwrap(),
+        access: Access::default(),
+        password: PasswordSource::Variable(Secret::new(PASSWORD)),
+        make: false,
+    }
+}
+
+/// One end of a mirror stops to answer. The job ends when its time is over, and not when its client loses patience.
+fn a_mirror_keeps_its_deadline(s3: bool) {
+    let Some(mut fixture) = Fixture::new(s3) else { return };
+    change(&fixture.source(), 300_000, &mut fixture.chance);
+    let (_proxy, place) = fixture.through(CALM);
+    let (report, _) = fixture.run(&fixture.backup(place), Duration::from_secs(1200));
+    assert_eq!(report.outcome, Outcome::Succeeded, "{:?}", report.error);
+    // A rest-server holds no plain objects; of a bucket, the files of the repository are taken for that.
+    let modes = [Some(MirrorMode::Identical), Some(MirrorMode::Reencrypted), None];
+    let fixture = &fixture;
+    // All at once: this is about waiting.
+    std::thread::scope(|scope| {
+        for mode in modes.into_iter().filter(|mode| s3 || mode.is_some()) {
+            for served_is_source in [true, false] {
+                // While it is opened, and when it is open.
+                for first in [1, if mode.is_some() && served_is_source { 14 } else { 3 }] {
+                    scope.spawn(move || falls_silent(fixture, mode, served_is_source, first));
+                }
+            }
+        }
+    });
+}
+
+fn falls_silent(fixture: &Fixture, mode: Option<MirrorMode>, served_is_source: bool, first: usize) {
+    let deadline = Duration::from_secs(3);
+    let (proxy, served) =
+        fixture.through(Weather { down: Some((From::Request(first), Down::Silent)), ..CALM });
+    let files = nearby("files", &fixture.files);
+    let near = nearby("near", &fixture.folder.path().join(format!("{mode:?}-{served_is_source}-{first}")));
+    let (from, to) = if served_is_source { (served, near) } else { (files, served) };
+    let plain =
+        |place: Place| ObjectPlace { name: place.name, location: place.location, access: place.access };
+    let ends = match mode {
+        Some(_) => Ends::Repositories(from, to),
+        None => Ends::Objects(plain(from), plain(to), ObjectSettings::default()),
+    };
+    let config = MirrorConfig { mode: mode.unwrap_or_default(), ..MirrorConfig::default() };
+    let (report, took) = fixture.run(&MirrorJob { config, ends }, deadline);
+    let said = report.error.as_ref().map(firedrill_core::error::Error::chain).unwrap_or_default();
+    let told = format!(
+        "{mode:?}, source {served_is_source}, silent from {first}: {:?} after {took:?}: {said}",
+        report.outcome
+    );
+    eprintln!("{told}");
+    assert!(report.outcome.is_bad(), "{told}");
+    assert!(proxy.is_down(), "{told}: it was not asked");
+    assert!(took < deadline + SILENCE_COSTS, "{told}");
+}
+
+#[test]
+fn a_mirror_keeps_its_deadline_with_a_silent_rest_server() {
+    a_mirror_keeps_its_deadline(false);
+}
+
+#[test]
+fn a_mirror_keeps_its_deadline_with_a_silent_bucket() {
+    a_mirror_keeps_its_deadline(true);
 }

@@ -242,3 +242,104 @@ fn what_may_be_unreadable_is_told_and_no_reason_to_refuse() {
     let report = fleet.run(&fleet.job(captures), "2026-02-01T12:00:00Z", LONG);
     assert!(report.error.unwrap().chain().contains("its folder is left out"), "{:?}", report.notes);
 }
+
+#[test]
+fn what_one_capture_leaves_out_is_no_matter_of_another() {
+    let Some(fleet) = Fleet::new() else { return };
+    let put = |name: &str| {
+        let path = fleet.data(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, name).unwrap();
+    };
+    let tag = "Signature: 8a477f597d28d172789f06886806bc55";
+    for name in [
+        "one/x.log",
+        "one/x.tmp",
+        "two/x.log",
+        "two/x.tmp",
+        "two/cache/x",
+        "one/cache/x",
+        "one/inner/x.log",
+        "one/inner/x.tmp",
+        "one/gone/x.txt",
+        "one/gone/deep/kept/x.log",
+        "one/gone/deep/x.txt",
+        "one/cached/x",
+        "one/cached/kept/x.log",
+        "both/x.log",
+        "both/x.tmp",
+        "both/x.bak",
+    ] {
+        put(name);
+    }
+    for name in ["one/cache", "two/cache", "one/cached"] {
+        fs::write(fleet.data(name).join("CACHEDIR.TAG"), tag).unwrap();
+    }
+    let capture = |name: &str, exclude: &[&str], exclude_caches: bool| {
+        let exclude = exclude.iter().map(|text| (*text).to_owned()).collect();
+        files(FilesCapture { exclude, exclude_caches, ..whole(&fleet.data(name)) })
+    };
+    let captures = vec![
+        capture("one", &["*.log", "gone"], true),
+        capture("two", &["*.tmp"], false),
+        // In another one, in what that leaves out, and in what it takes for a cache.
+        capture("one/inner", &["*.tmp"], false),
+        capture("one/gone/deep/kept", &[], false),
+        capture("one/cached/kept", &[], false),
+        // The same one twice.
+        capture("both", &["*.log", "*.bak"], false),
+        capture("both", &["*.tmp", "*.bak"], false),
+    ];
+    let report = fleet.run(&fleet.job(captures), "2026-02-01T10:00:00Z", LONG);
+    assert_eq!(report.outcome, Outcome::Succeeded, "{report:#?}");
+    let listed = fleet.restic(&["ls", "latest", "--json"]);
+    let root = format!("{}/", fleet.data("").display().to_string().trim_end_matches('/'));
+    let mut saved: Vec<String> = String::from_utf8(listed.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .filter(|node| node["type"] == "file")
+        .filter_map(|node| Some(node["path"].as_str()?.strip_prefix(&root)?.to_owned()))
+        .filter(|path| !path.ends_with(".firedrill-canary"))
+        .collect();
+    saved.sort();
+    let expected = [
+        "both/x.log",
+        "both/x.tmp",
+        "one/cache/CACHEDIR.TAG",
+        "one/cached/CACHEDIR.TAG",
+        "one/cached/kept/x.log",
+        "one/gone/deep/kept/x.log",
+        "one/inner/x.log",
+        "one/x.tmp",
+        "two/cache/CACHEDIR.TAG",
+        "two/cache/x",
+        "two/x.log",
+    ];
+    assert_eq!(saved, expected);
+    let check = fleet.restic(&["check", "--read-data"]);
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
+#[test]
+fn what_one_capture_allows_to_be_unreadable_is_no_matter_of_another() {
+    let Some(fleet) = Fleet::new() else { return };
+    fs::write(fleet.data("x"), "x").unwrap();
+    let forgiving = || files(FilesCapture { unreadable: vec!["*".to_owned()], ..whole(&fleet.data("")) });
+    let memory = files(whole(Path::new("/proc/self/mem")));
+    for other in [memory, command(&["sh", "-c", "echo half; exit 1"])] {
+        let report = fleet.run(&fleet.job(vec![forgiving(), other]), "2026-02-01T10:00:00Z", LONG);
+        assert_eq!(report.outcome, Outcome::Failed, "{report:#?}");
+    }
+    // What lies in another one, and is not there, or behind a link of that one.
+    std::os::unix::fs::symlink("/usr", fleet.data("link")).unwrap();
+    for missing in ["gone", "link/share"] {
+        let report = fleet.run(
+            &fleet.job(vec![forgiving(), files(whole(&fleet.data(missing)))]),
+            "2026-02-01T10:00:00Z",
+            LONG,
+        );
+        assert!(report.error.unwrap().chain().contains("it is not there"), "{missing}: {:?}", report.notes);
+    }
+    assert_eq!(fleet.snapshots(), 0);
+}

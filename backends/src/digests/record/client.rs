@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -15,28 +17,35 @@ const END: &str = "firedrill: end of answer";
 const ANSWER_MAX: usize = 256 << 20;
 /// More bytes than this of complaints are not kept.
 const STDERR_MAX: u64 = 16 << 10;
-/// How often the command that makes the dump is looked after.
+/// How often the client and the command that makes the dump are looked after.
 const GLANCE: Duration = Duration::from_millis(10);
 
 /// A running client.
 pub(in crate::digests) struct Client {
     name: String,
-    child: Child,
+    child: Arc<Mutex<Child>>,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     stderr: Option<JoinHandle<String>>,
+    /// Ends the client when its time is over, so that nobody waits for an answer that does not come.
+    guard: Option<JoinHandle<()>>,
+    done: Arc<AtomicBool>,
 }
 
 impl Client {
-    /// Starts the first of `programs` that is there.
-    pub(in crate::digests) fn start(programs: &[&str], prepare: impl Fn(&mut Command)) -> Result<Self> {
+    /// Starts the first of `programs` that is there. It does not outlive the watch.
+    pub(in crate::digests) fn start(
+        programs: &[&str],
+        watch: &Watch,
+        prepare: impl Fn(&mut Command),
+    ) -> Result<Self> {
         let mut last = None;
         for name in programs {
             let mut command = Command::new(name);
             prepare(&mut command);
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
             match command.spawn() {
-                Ok(child) => return Self::over(name, child),
+                Ok(child) => return Self::over(name, child, watch.clone()),
                 Err(error) => last = Some(error),
             }
         }
@@ -49,9 +58,11 @@ impl Client {
         Err(error)
     }
 
-    fn over(name: &str, mut child: Child) -> Result<Self> {
+    fn over(name: &str, mut child: Child, watch: Watch) -> Result<Self> {
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let Some(stdout) = stdout else {
+            let _ = child.kill();
+            let _ = child.wait();
             return Err(Error::new(ErrorKind::Internal, format!("read from {name}")));
         };
         let complaints = move || {
@@ -64,7 +75,19 @@ impl Client {
             String::from_utf8_lossy(&kept).into_owned()
         };
         let stderr = Some(std::thread::spawn(complaints));
-        Ok(Self { name: name.to_owned(), child, stdin, stdout: BufReader::new(stdout), stderr })
+        let (child, done) = (Arc::new(Mutex::new(child)), Arc::new(AtomicBool::new(false)));
+        let (guarded, over) = (Arc::clone(&child), Arc::clone(&done));
+        let guard = Some(std::thread::spawn(move || {
+            while !over.load(Ordering::Acquire) {
+                if watch.check().is_err() {
+                    let _ = lock(&guarded).kill();
+                    return;
+                }
+                std::thread::sleep(GLANCE);
+            }
+        }));
+        let stdout = BufReader::new(stdout);
+        Ok(Self { name: name.to_owned(), child, stdin, stdout, stderr, guard, done })
     }
 
     /// Asks one statement.
@@ -99,7 +122,10 @@ impl Client {
     /// Why the client has ended.
     fn last_words(&mut self) -> String {
         self.stdin = None;
-        let _ = self.child.wait();
+        // Whoever guards it must get at it meanwhile.
+        while matches!(lock(&self.child).try_wait(), Ok(None)) {
+            std::thread::sleep(GLANCE);
+        }
         let said = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         let said: Vec<_> = said.lines().filter(|line| !line.trim().is_empty()).take(4).collect();
         let said = if said.is_empty() { "it ended without a word".to_owned() } else { said.join("; ") };
@@ -110,9 +136,23 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         self.stdin = None;
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.done.store(true, Ordering::Release);
+        if let Some(guard) = self.guard.take() {
+            let _ = guard.join();
+        }
+        let mut child = lock(&self.child);
+        let _ = child.kill();
+        let _ = child.wait();
     }
+}
+
+fn lock(child: &Mutex<Child>) -> MutexGuard<'_, Child> {
+    child.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What came of it; when there is no time left, that is why it failed.
+pub(super) fn in_time<T>(watch: &Watch, done: Result<T>) -> Result<T> {
+    done.map_err(|error| watch.check().err().unwrap_or(error))
 }
 
 /// The command that makes the dump, while it runs.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::super::{Ask, mariadb, single};
 use super::Output;
-use super::client::{Client, Dumping};
+use super::client::{Client, Dumping, in_time};
 
 /// Writers are held off for at most this long.
 const LOCK_MAX: Duration = Duration::from_secs(20);
@@ -41,7 +41,7 @@ pub struct MariadbSource {
     pub quiet: bool,
     /// The command that makes the dump.
     pub command: Vec<String>,
-    /// How long the command may take.
+    /// How long all of it may take.
     pub watch: Watch,
 }
 
@@ -49,6 +49,10 @@ impl MariadbSource {
     /// Records digests, and runs the command at the same moment as far as the server allows it. With the digests comes
     /// why they are not exact, if they are not.
     pub fn record(&self, output: &Output, now: Timestamp) -> Result<(Digests, Option<String>)> {
+        in_time(&self.watch, self.measure(output, now))
+    }
+
+    fn measure(&self, output: &Output, now: Timestamp) -> Result<(Digests, Option<String>)> {
         let mut client = self.client()?;
         let mut ask = |sql: &str| client.ask(sql);
         ask(mariadb::SETTINGS.trim_end_matches(';')).map_err(failed)?;
@@ -85,7 +89,7 @@ impl MariadbSource {
     }
 
     fn client(&self) -> Result<Client> {
-        Client::start(&["mariadb", "mysql"], |command| {
+        Client::start(&["mariadb", "mysql"], &self.watch, |command| {
             if let Some(file) = &self.options_file {
                 let mut argument = std::ffi::OsString::from("--defaults-extra-file=");
                 argument.push(file);

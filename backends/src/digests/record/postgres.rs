@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::super::{postgres, single};
 use super::Output;
-use super::client::{Client, Dumping};
+use super::client::{Client, Dumping, in_time};
 
 /// What stands for the name of the snapshot in the command.
 const SNAPSHOT: &str = "{snapshot}";
@@ -26,7 +26,7 @@ pub struct PostgresSource {
     pub environment: Vec<(String, String)>,
     /// The command that makes the dump; `{snapshot}` in it becomes the name of the snapshot.
     pub command: Vec<String>,
-    /// How long the command may take.
+    /// How long all of it may take.
     pub watch: Watch,
 }
 
@@ -34,7 +34,11 @@ impl PostgresSource {
     /// Records digests, and runs the command in the same snapshot.
     pub fn record(&self, output: &Output, now: Timestamp) -> Result<Digests> {
         self.check()?;
-        let mut client = Client::start(&["psql"], |command| {
+        in_time(&self.watch, self.measure(output, now))
+    }
+
+    fn measure(&self, output: &Output, now: Timestamp) -> Result<Digests> {
+        let mut client = Client::start(&["psql"], &self.watch, |command| {
             command.args(["-X", "-q", "-A", "-t", "-w", "-v", "ON_ERROR_STOP=1"]);
             command.env("PGCLIENTENCODING", "UTF8").env("PGAPPNAME", "firedrill digest");
             command.envs(self.environment.iter().cloned());

@@ -4,6 +4,7 @@ use std::process::Command;
 use firedrill_core::error::ErrorKind;
 use firedrill_core::finding::{Class, Examination};
 use firedrill_core::subject::Subject;
+use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 
 use super::server::{Server, Writer, succeed};
@@ -98,7 +99,7 @@ impl Mariadb {
     fn compare(&self, subject: &Subject, database: &str) -> Examination {
         // Like the probe: a new client for each question.
         compared(subject, Engine::Mariadb, database, &mut |sql| {
-            let mut client = Client::start(&["mariadb"], |command| {
+            let mut client = Client::start(&["mariadb"], &Watch::unlimited(), |command| {
                 command.args(["--no-defaults", "-BNn", "-u", "root", "-S"]).arg(self.0.path("socket"));
             });
             client.as_mut().unwrap().ask(sql.trim_end_matches(';'))
@@ -220,4 +221,28 @@ fn what_keeps_digests_from_being_exact_is_told() {
     let error = record("exit 3 # --single-transaction").unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unavailable);
     assert!(!output.path().exists());
+}
+
+#[test]
+fn a_table_that_somebody_locks_does_not_stop_the_clock() {
+    let Some(server) = Mariadb::start() else { return };
+    server.sql("create database shop; create table shop.cards(a int)");
+    let folder = server.0.folder.path();
+    let held = "lock tables shop.cards write; select sleep(120)";
+    let mut holder = client(folder).args(["-e", held]).spawn().unwrap();
+    let look = "set session lock_wait_timeout = 1; select count(*) from shop.cards";
+    let start = std::time::Instant::now();
+    while client(folder).args(["-e", look]).output().unwrap().status.success() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "nobody locks it");
+    }
+    let output = Output::new(&server.0.path(".firedrill-digests.json")).unwrap();
+    let start = std::time::Instant::now();
+    let mut source = server.source("");
+    source.watch = Watch::unlimited().within(Some(std::time::Duration::from_secs(2)));
+    let error = source.record(&output, Timestamp::UNIX_EPOCH).unwrap_err();
+    let took = start.elapsed();
+    let _ = holder.kill();
+    let _ = holder.wait();
+    assert_eq!(error.kind, ErrorKind::Timeout, "{}", error.chain());
+    assert!(took < std::time::Duration::from_secs(20), "{took:?}");
 }

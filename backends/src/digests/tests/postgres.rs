@@ -5,6 +5,7 @@ use firedrill_core::digests::Sealed;
 use firedrill_core::error::ErrorKind;
 use firedrill_core::finding::{Class, Examination};
 use firedrill_core::subject::Subject;
+use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 
 use super::server::{Server, Writer, succeed};
@@ -93,7 +94,7 @@ impl Postgres {
 
     /// What the probe would say of a loaded database.
     fn compare(&self, subject: &Subject, database: &str) -> Examination {
-        let mut client = Client::start(&["psql"], |command| {
+        let mut client = Client::start(&["psql"], &Watch::unlimited(), |command| {
             command.args(["-X", "-q", "-A", "-t", "-d", database]).envs(environment(self.folder()));
         })
         .unwrap();
@@ -267,4 +268,33 @@ fn a_command_that_fails_leaves_no_digests() {
     let error = source.record(&output, Timestamp::UNIX_EPOCH).unwrap_err();
     assert!(error.chain().contains("password authentication failed") && !error.chain().contains("Wr0ng"));
     assert!(!output.path().exists());
+}
+
+#[test]
+fn a_table_that_somebody_locks_does_not_stop_the_clock() {
+    let Some(server) = Postgres::start() else { return };
+    server.sql("postgres", "create database shop");
+    server.sql("shop", "create table cards(a int)");
+    let held = "begin; lock table cards in access exclusive mode; select pg_sleep(120)";
+    let mut holder = psql(server.folder(), "shop").args(["-c", held]).spawn().unwrap();
+    let look = "set lock_timeout = '100ms'; select count(*) from cards";
+    let start = std::time::Instant::now();
+    while psql(server.folder(), "shop")
+        .args(["-v", "ON_ERROR_STOP=1", "-c", look])
+        .output()
+        .unwrap()
+        .status
+        .success()
+    {
+        assert!(start.elapsed() < std::time::Duration::from_secs(60), "nobody locks it");
+    }
+    let start = std::time::Instant::now();
+    let mut source = server.source("shop", &[]);
+    source.watch = Watch::unlimited().within(Some(std::time::Duration::from_secs(2)));
+    let error = source.record(&server.output(), Timestamp::UNIX_EPOCH).unwrap_err();
+    let took = start.elapsed();
+    let _ = holder.kill();
+    let _ = holder.wait();
+    assert_eq!(error.kind, ErrorKind::Timeout, "{}", error.chain());
+    assert!(took < std::time::Duration::from_secs(20), "{took:?}");
 }

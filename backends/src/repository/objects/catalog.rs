@@ -246,12 +246,21 @@ impl Sorting {
     }
 }
 
-/// The first pattern that fits.
 /// Whether this is the hash of an object that lies beside it.
 pub(super) fn is_sum(key: &str, size: u64) -> bool {
     key.ends_with(".sha256") && size <= SUM_MAX
 }
 
+/// Whether an object of this name would be a backup.
+pub(super) fn is_named(key: &str, settings: &ObjectSettings) -> bool {
+    let Some(parts) = plain_components(key) else { return false };
+    match settings.patterns.as_slice() {
+        [] => names::read(settings.kind, &parts).is_some(),
+        patterns => fitting(patterns, &parts).is_some_and(|(pattern, _)| !pattern.leaves_out()),
+    }
+}
+
+/// The first pattern that fits.
 fn fitting<'p>(patterns: &'p [ObjectPattern], key: &[&str]) -> Option<(&'p ObjectPattern, ObjectName)> {
     // What is left out on purpose is left out wherever it stands in the list.
     let (out, wanted): (Vec<_>, Vec<_>) = patterns.iter().partition(|p| p.leaves_out());

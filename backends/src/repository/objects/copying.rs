@@ -16,7 +16,7 @@ use firedrill_core::watch::Watch;
 use jiff::Timestamp;
 
 use super::sums::Sums;
-use super::upload::{Spooled, Uploads};
+use super::upload::{Spooled, Uploads, gave_up};
 use super::{Object, ObjectSettings, Objects, Source, catalog, names};
 use crate::repository::access::Access;
 use crate::repository::location::Location;
@@ -36,6 +36,8 @@ pub struct CopyRequest<'a> {
     pub pace: &'a dyn Fn(u64) -> Result<()>,
     /// A folder for what is on its way.
     pub work: &'a Path,
+    /// When this run began: what is unfinished since before was begun by one that is dead.
+    pub began: Timestamp,
 }
 
 /// What was copied, also when it did not end well.
@@ -87,6 +89,10 @@ fn run(
     let ours = list(to.as_ref(), request.settings, watch)?;
     if theirs.is_empty() && !ours.is_empty() {
         return Err(refused("the source has no objects at all".to_owned()));
+    }
+    match uploads.sweep(&|key| theirs.contains_key(key), request.began, watch) {
+        Ok(swept) => done.notes.extend(gave_up(&swept)),
+        Err(error) => done.notes.push(error.chain()),
     }
     let mut wrong = Vec::new();
     for object in theirs.values() {
@@ -196,7 +202,7 @@ fn one(
     if let Some((expected, seen)) = sums.broken() {
         return Ok(Err(format!("{key} is damaged: {expected} was expected, and it has {seen}")));
     }
-    uploads.put_file(key, &spooled.path, None, replace, watch)?;
+    uploads.put_file(key, &spooled.path, replace, watch)?;
     Ok(Ok(bytes))
 }
 

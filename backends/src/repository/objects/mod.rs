@@ -19,6 +19,7 @@ mod names;
 mod restore;
 mod retention;
 mod rhythm;
+mod sending;
 mod shelf;
 mod sums;
 mod upload;
@@ -44,6 +45,7 @@ use super::location::Location;
 
 pub use copying::{CopyRequest, ObjectsCopied, copy_objects};
 pub use retention::{ObjectRetention, ObjectsForgotten, forget_objects};
+pub(crate) use upload::gave_up;
 pub use upload::{Stored, Uploads};
 
 /// More objects than this are not dumps of a fleet, and would not fit into memory.

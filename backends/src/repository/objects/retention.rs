@@ -3,13 +3,16 @@
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::retention::{Candidate, Decided, GroupBy, Guard, Policy, apply};
 use firedrill_core::watch::Watch;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
-use super::upload::Uploads;
+use super::upload::{Uploads, gave_up};
 use super::{ObjectSettings, Objects, catalog};
 use crate::repository::access::Access;
 use crate::repository::location::Location;
+
+/// What was begun so long ago belongs to nobody any more.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// What goes.
 #[derive(Clone, Debug)]
@@ -68,6 +71,14 @@ pub fn forget_objects(
     };
     let mut forgotten = ObjectsForgotten { notes: catalog.notes.clone(), ..ObjectsForgotten::default() };
     let uploads = if request.dry_run { None } else { Some(Uploads::open(location, access)?) };
+    if let Some(uploads) = &uploads {
+        // Each target gives up what it left behind; this is for those that are there no more.
+        let since = request.now.checked_sub(FORGOTTEN).unwrap_or(Timestamp::MIN);
+        match uploads.sweep(&|key| catalog::is_named(key, request.settings), since, watch) {
+            Ok(swept) => forgotten.notes.extend(gave_up(&swept)),
+            Err(error) => forgotten.notes.push(error.chain()),
+        }
+    }
     for one in &decided {
         let (true, Some(uploads), Some(key)) = (one.is_removed(), &uploads, one.candidate.paths.first())
         else {

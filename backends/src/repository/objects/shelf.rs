@@ -8,8 +8,10 @@ use cap_std::ambient_authority;
 use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt as _};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::watch::Watch;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+/// What the name of a file with a hash ends in.
+const SUM: &str = ".sha256";
 /// Folders within folders.
 const DEPTH_MAX: usize = 64;
 /// So many names are tried that killed processes may have left behind.
@@ -24,20 +26,18 @@ pub(super) fn unique(name: &str) -> String {
     format!(".{name}.{}-{number}.part", std::process::id())
 }
 
-/// Whether this is a name that [`unique`] makes.
-fn is_ours(name: &str) -> bool {
-    let numbers = || {
-        let (_, numbers) = name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
-        numbers.split_once('-')
-    };
+/// What a file that has a name of [`unique`] was to be called.
+fn meant(name: &str) -> Option<&str> {
+    let (meant, numbers) = name.strip_prefix('.')?.strip_suffix(".part")?.rsplit_once('.')?;
+    let (process, number) = numbers.split_once('-')?;
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    numbers().is_some_and(|(process, number)| digits(process) && digits(number))
+    (digits(process) && digits(number)).then_some(meant)
 }
 
 /// The name of the file with the hash of `path`.
 pub(super) fn sum_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".sha256");
+    name.push(SUM);
     path.with_file_name(name)
 }
 
@@ -117,8 +117,14 @@ impl Shelf {
         Ok(())
     }
 
-    /// Removes files that we began and that have been left alone for so long; their names.
-    pub(super) fn sweep(&self, now: Timestamp, age: SignedDuration, watch: &Watch) -> Result<Vec<String>> {
+    /// Removes files of ours that never got their name and were last written before that moment; the names that they
+    /// should have got.
+    pub(super) fn sweep(
+        &self,
+        ours: &dyn Fn(&str) -> bool,
+        before: Timestamp,
+        watch: &Watch,
+    ) -> Result<Vec<String>> {
         let mut swept = Vec::new();
         let mut waiting = vec![PathBuf::new()];
         while let Some(folder) = waiting.pop() {
@@ -130,12 +136,18 @@ impl Shelf {
                 let (path, kind) = (folder.join(entry.file_name()), entry.file_type().map_err(failed)?);
                 if kind.is_dir() && path.components().count() < DEPTH_MAX {
                     waiting.push(path);
-                } else if kind.is_file() && is_ours(&entry.file_name().to_string_lossy()) {
+                } else if kind.is_file()
+                    && let Some(name) = meant(&entry.file_name().to_string_lossy())
+                {
+                    let meant = folder.join(name).display().to_string();
+                    if !ours(&meant) && !meant.strip_suffix(SUM).is_some_and(ours) {
+                        continue;
+                    }
                     let written = entry.metadata().and_then(|meta| meta.modified()).map_err(failed)?;
                     let written = Timestamp::try_from(written.into_std());
-                    if written.is_ok_and(|written| now.duration_since(written) > age) {
+                    if written.is_ok_and(|written| written < before) {
                         self.dir.remove_file(&path).map_err(failed)?;
-                        swept.push(path.display().to_string());
+                        swept.push(meant);
                     }
                 }
             }

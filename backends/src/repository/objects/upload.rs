@@ -12,21 +12,16 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use firedrill_core::config::ObjectPattern;
 use firedrill_core::config::objects::plain_components;
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::watch::Watch;
-use jiff::{SignedDuration, Timestamp};
-use md5::Md5;
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
+use super::sending::{Send, Sending};
 use super::shelf::Shelf;
 use crate::repository::access::Access;
-use crate::repository::error::{Fault, Trouble};
+use crate::repository::error::Fault;
 use crate::repository::location::Location;
 use crate::repository::s3::objects::{self, Objects};
 
@@ -38,8 +33,6 @@ const PARTS_MAX: u64 = 9_000;
 const PART_MAX: u64 = 512 << 20;
 /// How much is read and hashed at a time.
 const PIECE: usize = 1 << 20;
-/// An upload that was begun so long ago belongs to nobody any more.
-const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 
 /// A folder or a prefix of a bucket that dumps are stored in.
 pub struct Uploads {
@@ -62,16 +55,6 @@ pub struct Stored {
     pub bytes: u64,
     /// The SHA-256 of it, in hexadecimal digits.
     pub sha256: String,
-}
-
-/// An upload in parts that may be resumed: what the server said of each part.
-#[derive(Serialize, Deserialize)]
-struct Note {
-    key: String,
-    sha256: String,
-    part: u64,
-    upload: String,
-    etags: Vec<String>,
 }
 
 impl Uploads {
@@ -111,26 +94,18 @@ impl Uploads {
             Place::Bucket(_) => {
                 let mut spooled = Spooled::new(work).map_err(|error| self.failed(key).from_source(&error))?;
                 self.spool(key, stream, packing, &mut spooled.file, watch)?;
-                self.store_file(key, &spooled.path, None, watch)
+                self.store_file(key, &spooled.path, watch)
             }
         }
     }
 
-    /// Stores a file as it is. With `notes`, a folder that outlives the run, an upload in parts that was cut short
-    /// goes on where it was.
-    pub fn store_file(&self, key: &str, file: &Path, notes: Option<&Path>, watch: &Watch) -> Result<Stored> {
-        self.put_file(key, file, notes, false, watch)
+    /// Stores a file as it is.
+    pub fn store_file(&self, key: &str, file: &Path, watch: &Watch) -> Result<Stored> {
+        self.put_file(key, file, false, watch)
     }
 
     /// The same; with `replace`, an object of this name is written over, as a whole.
-    pub(super) fn put_file(
-        &self,
-        key: &str,
-        file: &Path,
-        notes: Option<&Path>,
-        replace: bool,
-        watch: &Watch,
-    ) -> Result<Stored> {
+    pub(super) fn put_file(&self, key: &str, file: &Path, replace: bool, watch: &Watch) -> Result<Stored> {
         let failed = |error: &io::Error| self.failed(key).from_source(error);
         let open = || File::open(file).map_err(|error| failed(&error));
         match &self.place {
@@ -153,8 +128,7 @@ impl Uploads {
                     replace,
                     watch,
                 };
-                let notes = notes.map(|folder| note_path(folder, &stored.sha256, key));
-                send.all(notes.as_deref()).map_err(|error| match error {
+                send.all().map_err(|error| match error {
                     Sending::Fault(fault) => fault.into_error(self.attempted(key)),
                     Sending::Error(error) => error,
                 })?;
@@ -173,27 +147,26 @@ impl Uploads {
         }
     }
 
-    /// Gives up uploads that nobody completed in a day, of objects that one of `patterns` speaks of; without any, of
-    /// all below the prefix, which then must not be empty. In a folder, removes files of ours that never got their
-    /// name. Their names.
-    pub fn sweep(&self, patterns: &[ObjectPattern], now: Timestamp, watch: &Watch) -> Result<Vec<String>> {
+    /// Gives up what was begun before that moment and never completed, of objects that are `ours`: uploads in parts
+    /// in a bucket, and files without their name in a folder. The names of these objects.
+    ///
+    /// Whoever asks knows that nobody writes these objects at the moment: their writers are dead.
+    pub fn sweep(
+        &self,
+        ours: &dyn Fn(&str) -> bool,
+        before: Timestamp,
+        watch: &Watch,
+    ) -> Result<Vec<String>> {
         let told =
             |fault: Fault| fault.into_error(format!("give up unfinished uploads in {}", self.location));
-        let (bucket, place) = match (&self.place, &self.location) {
-            (Place::Bucket(bucket), Location::S3(place)) => (bucket, place),
-            (Place::Folder(shelf), _) => return shelf.sweep(now, FORGOTTEN, watch),
-            _ => return Ok(Vec::new()),
-        };
-        let ours = |key: &str| match patterns {
-            [] => !place.prefix.is_empty(),
-            patterns => plain_components(key)
-                .is_some_and(|parts| patterns.iter().any(|p| !p.leaves_out() && p.read(&parts).is_some())),
+        let bucket = match &self.place {
+            Place::Folder(shelf) => return shelf.sweep(ours, before, watch),
+            Place::Bucket(bucket) => bucket,
         };
         let mut swept = Vec::new();
-        for begun in bucket.begun().map_err(told)? {
+        for begun in bucket.begun("").map_err(told)? {
             watch.check()?;
-            let old = begun.since.is_some_and(|since| now.duration_since(since) > FORGOTTEN);
-            if old && ours(&begun.key) {
+            if ours(&begun.key) && begun.since.is_some_and(|since| since < before) {
                 bucket.abort(&begun.key, &begun.upload).map_err(told)?;
                 swept.push(begun.key);
             }
@@ -259,10 +232,13 @@ impl Uploads {
     }
 }
 
-/// The file with what is known of an upload in parts.
-fn note_path(folder: &Path, sha256: &str, key: &str) -> PathBuf {
-    let name = hex::encode(Sha256::digest(format!("{key}\0{sha256}")));
-    folder.join(format!("{}.upload", name.get(..32).unwrap_or_default()))
+/// What to tell about what was swept, if anything.
+pub(crate) fn gave_up(swept: &[String]) -> Option<String> {
+    let first = swept.first()?;
+    Some(match swept.len() {
+        1 => format!("gave up what an earlier run left unfinished: {first}"),
+        n => format!("gave up what earlier runs left unfinished: {first} and {} more", n - 1),
+    })
 }
 
 /// How a name says that its content is packed.
@@ -362,190 +338,4 @@ impl Drop for Spooled {
         // The folder it lies in is removed as a whole later.
         let _ = std::fs::remove_file(&self.path);
     }
-}
-
-/// Why sending failed.
-enum Sending {
-    Fault(Fault),
-    Error(Error),
-}
-
-impl From<Fault> for Sending {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<Error> for Sending {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
-
-impl From<io::Error> for Sending {
-    fn from(error: io::Error) -> Self {
-        Self::Fault(Fault::new(Trouble::Other, error.to_string()))
-    }
-}
-
-/// One file on its way into a bucket.
-struct Send<'a> {
-    bucket: &'a Objects,
-    stored: &'a Stored,
-    file: File,
-    part: u64,
-    replace: bool,
-    watch: &'a Watch,
-}
-
-impl Send<'_> {
-    fn all(&self, notes: Option<&Path>) -> Result<(), Sending> {
-        let Stored { key, bytes, sha256 } = self.stored;
-        match self.bucket.head(key) {
-            // An earlier attempt may have arrived although its answer did not.
-            Ok(head) if head.size == *bytes && head.sha256 == base64_of(sha256) => return Ok(()),
-            Ok(_) if self.replace => {}
-            Ok(_) => {
-                let text = "there is an object of this name already";
-                return Err(Fault::new(Trouble::Changed, text).into());
-            }
-            Err(fault) if fault.trouble == Trouble::Missing => {}
-            Err(fault) => return Err(fault.into()),
-        }
-        let etag = if *bytes <= self.part {
-            let body = self.piece(0, *bytes)?;
-            let md5 = hex::encode(Md5::digest(&body));
-            self.bucket.put(key, body, sha256)?;
-            md5
-        } else {
-            match self.in_parts(notes) {
-                // The upload that was to go on may be long gone. Its note is, too, so the second attempt begins anew.
-                Err(Sending::Fault(fault)) if notes.is_some() && !passes(fault.trouble) => {
-                    tracing::debug!(key, "an upload could not go on: {}", fault.text);
-                    self.in_parts(notes)?
-                }
-                sent => sent?,
-            }
-        };
-        self.prove(&etag).inspect_err(|_| {
-            // A half or wrong object under this name would pass for a backup.
-            if let Err(fault) = self.bucket.delete(key) {
-                tracing::warn!(key, "a wrong object could not be removed: {}", fault.text);
-            }
-        })
-    }
-
-    fn piece(&self, offset: u64, length: u64) -> Result<Bytes, Sending> {
-        use std::os::unix::fs::FileExt as _;
-        let mut piece = vec![0; usize::try_from(length).unwrap_or(usize::MAX)];
-        self.file.read_exact_at(&mut piece, offset)?;
-        Ok(piece.into())
-    }
-
-    /// Uploads in parts; the ETag that the object should have.
-    fn in_parts(&self, notes: Option<&Path>) -> Result<String, Sending> {
-        let Stored { key, bytes, sha256 } = self.stored;
-        let noted = notes
-            .and_then(read_note)
-            .filter(|note| note.key == *key && note.sha256 == *sha256 && note.part == self.part);
-        let mut note = match noted {
-            Some(note) => note,
-            None => Note {
-                key: key.clone(),
-                sha256: sha256.clone(),
-                part: self.part,
-                upload: self.bucket.begin(key, sha256)?,
-                etags: Vec::new(),
-            },
-        };
-        let sent = self.parts(&mut note, notes);
-        let done = sent.and_then(|sums| {
-            self.bucket.complete(key, &note.upload, &note.etags, *bytes)?;
-            Ok(sums)
-        });
-        if let Some(path) = notes {
-            // Whoever was stopped, or lost the line, goes on from here; other failures begin anew.
-            let goes_on = matches!(&done, Err(Sending::Error(_)))
-                || matches!(&done, Err(Sending::Fault(fault)) if passes(fault.trouble));
-            if goes_on {
-                return done;
-            }
-            let _ = std::fs::remove_file(path);
-        }
-        if done.is_err()
-            && let Err(fault) = self.bucket.abort(key, &note.upload)
-        {
-            tracing::warn!(key, "an upload could not be given up: {}", fault.text);
-        }
-        done
-    }
-
-    fn parts(&self, note: &mut Note, notes: Option<&Path>) -> Result<String, Sending> {
-        let mut sums = Md5::new();
-        let mut count = 0;
-        let mut offset = 0;
-        while offset < self.stored.bytes {
-            self.watch.check()?;
-            let body = self.piece(offset, self.part.min(self.stored.bytes - offset))?;
-            offset += body.len() as u64;
-            sums.update(Md5::digest(&body));
-            count += 1;
-            if note.etags.len() >= count {
-                continue;
-            }
-            let number = i32::try_from(count).unwrap_or(i32::MAX);
-            note.etags.push(self.bucket.part(&self.stored.key, &note.upload, number, body)?);
-            if let Some(path) = notes {
-                write_note(path, note)?;
-            }
-        }
-        Ok(format!("{}-{count}", hex::encode(sums.finalize())))
-    }
-
-    /// Makes sure that the server has what was sent.
-    fn prove(&self, etag: &str) -> Result<(), Sending> {
-        let head = self.bucket.head(&self.stored.key)?;
-        let wrong = |what: String| {
-            Fault::new(Trouble::Other, format!("what is there afterwards is not what was sent: {what}"))
-        };
-        if head.size != self.stored.bytes {
-            return Err(wrong(format!("{} of {} bytes", head.size, self.stored.bytes)).into());
-        }
-        let seen = head.etag.as_deref().unwrap_or_default().trim_matches('"').to_ascii_lowercase();
-        if seen == etag {
-            return Ok(());
-        }
-        // Encrypted objects, and those of some servers, have ETags that are no hashes.
-        let mut hash = Sha256::new();
-        let mut offset = 0;
-        while offset < head.size {
-            self.watch.check()?;
-            let length = u32::try_from((head.size - offset).min(8 << 20)).unwrap_or(u32::MAX);
-            let piece = self.bucket.piece(&self.stored.key, offset, length, head.etag.as_deref())?;
-            offset += piece.len() as u64;
-            hash.update(&piece);
-        }
-        let sum = hex::encode(hash.finalize());
-        if sum == self.stored.sha256 { Ok(()) } else { Err(wrong(format!("SHA-256 {sum}")).into()) }
-    }
-}
-
-fn passes(trouble: Trouble) -> bool {
-    matches!(trouble, Trouble::Unreachable | Trouble::TimedOut | Trouble::Busy | Trouble::Unresolved)
-}
-
-fn base64_of(sha256: &str) -> Option<String> {
-    hex::decode(sha256).ok().map(|bytes| STANDARD.encode(bytes))
-}
-
-fn read_note(path: &Path) -> Option<Note> {
-    let mut text = Vec::new();
-    File::open(path).ok()?.take(4 << 20).read_to_end(&mut text).ok()?;
-    serde_json::from_slice(&text).ok()
-}
-
-fn write_note(path: &Path, note: &Note) -> io::Result<()> {
-    let new = path.with_extension("new");
-    std::fs::write(&new, serde_json::to_vec(note)?)?;
-    std::fs::rename(new, path)
 }

@@ -113,16 +113,16 @@ impl Objects {
         })
     }
 
-    /// Uploads below the prefix that were begun and neither completed nor given up.
-    pub(in crate::repository) fn begun(&self) -> Result<Vec<Begun>, Fault> {
-        let bucket = self.bucket.clone();
+    /// Uploads that were begun and neither completed nor given up, of objects whose name begins like this.
+    pub(in crate::repository) fn begun(&self, start: &str) -> Result<Vec<Begun>, Fault> {
+        let (bucket, start) = (self.bucket.clone(), self.full(start));
         let limit = bucket.limit(0).saturating_mul(4);
         self.runtime.run(limit, async move {
             let mut all = Vec::new();
             let (mut key_marker, mut upload_marker) = (None, None);
             for _ in 0..PAGES_MAX {
                 let list = bucket.client.list_multipart_uploads().bucket(&*bucket.name);
-                let list = list.prefix(&*bucket.prefix).set_key_marker(key_marker);
+                let list = list.prefix(&start).set_key_marker(key_marker);
                 let page = list.set_upload_id_marker(upload_marker).send().await;
                 let page = page.map_err(|error| error::fault(&error, &bucket.name))?;
                 all.extend(page.uploads().iter().filter_map(|upload| {

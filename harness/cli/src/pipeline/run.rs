@@ -66,6 +66,12 @@ pub(super) fn kill_if_late(deadline: Duration) {
     });
 }
 
+/// What was made, as people call it: a snapshot by the start of its id, an object by its whole name.
+fn shown(made: &str) -> &str {
+    let snapshot = made.len() == 64 && made.bytes().all(|byte| byte.is_ascii_hexdigit());
+    made.get(..8).filter(|_| snapshot).unwrap_or(made)
+}
+
 /// One line about a run.
 pub(super) fn line(spec: &JobSpec, run: &Run) -> String {
     let mut line =
@@ -73,7 +79,7 @@ pub(super) fn line(spec: &JobSpec, run: &Run) -> String {
     match &run.facts {
         Facts::Backup(backup) => {
             if let Some(made) = &backup.made {
-                line.push_str(&format!(": {}", made.get(..8).unwrap_or(made)));
+                line.push_str(&format!(": {}", shown(made)));
             }
             line.push_str(&format!(
                 ", {} new, {} changed, {} unmodified files",
@@ -96,4 +102,17 @@ pub(super) fn line(spec: &JobSpec, run: &Run) -> String {
         line.push_str(&format!("\n  {text}"));
     }
     firedrill_core::secret::redact_urls(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::shown;
+
+    #[test]
+    fn a_snapshot_has_a_short_name_and_an_object_has_none() {
+        assert_eq!(shown(&"0123456789abcdef".repeat(4)), "01234567");
+        for object in ["dumps/wiki/wiki-20260211-154344.sql.gz", "a.dump", "0123456789abcdef"] {
+            assert_eq!(shown(object), object);
+        }
+    }
 }

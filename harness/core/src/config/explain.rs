@@ -183,7 +183,7 @@ fn wrong_value(
             (format!("{name} must be at least {}, not {}", number(limit), shown(value)), None)
         }
         ValidationErrorKind::Maximum { limit } => {
-            let percent = limit.as_f64() == Some(1.0) && name.ends_with("_ratio`");
+            let percent = limit.as_f64() == Some(1.0) && name.contains("_ratio");
             let help = percent.then(|| "a ratio is between 0 and 1: write 0.3 for 30 %".to_owned());
             (format!("{name} must be at most {}, not {}", number(limit), shown(value)), help)
         }

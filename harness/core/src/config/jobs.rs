@@ -373,7 +373,7 @@ fn yes() -> bool {
 }
 
 /// One copy is filled from another.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct MirrorConfig {
     /// The copy that is read.
@@ -389,6 +389,23 @@ pub struct MirrorConfig {
     pub bandwidth: Option<Size>,
     /// Whether what the source has dropped is dropped here as well.
     pub delete: bool,
+    /// Nothing is dropped when the source has fewer snapshots, or objects, than this share of those in the mirror: a
+    /// source that lost its backups must not empty its mirror.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub keep_ratio_min: f64,
+}
+
+impl Default for MirrorConfig {
+    fn default() -> Self {
+        Self {
+            from: String::new(),
+            to: String::new(),
+            mode: MirrorMode::default(),
+            bandwidth: None,
+            delete: false,
+            keep_ratio_min: half(),
+        }
+    }
 }
 
 /// How a copy is filled from another.

@@ -552,6 +552,9 @@ fn mistakes_of_meaning_in_jobs() {
             ),
             ("no rule", job("{name: x, retention: {copy: a, keep: {}}}")),
             ("from itself", job("{name: x, mirror: {from: a, to: a}}")),
+            ("a ratio in percent", job("{name: x, mirror: {from: a, to: m, keep_ratio_min: 50}}")),
+            ("a ratio below zero", job("{name: x, mirror: {from: a, to: m, keep_ratio_min: -0.1}}")),
+            ("a ratio that is none", job("{name: x, mirror: {from: a, to: m, keep_ratio_min: .nan}}")),
             ("into no mirror", job("{name: x, mirror: {from: m, to: a}}")),
             ("a clock", job("{name: x, schedule: \"0 25 * * *\", restore_test: {}, rules: {deadline: 0s}}")),
             (

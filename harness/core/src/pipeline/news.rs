@@ -6,9 +6,10 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::job::Outcome;
 use super::ledger::Ledger;
 use super::spec::JobName;
-use super::state::JobState;
+use super::state::{JobState, Run};
 use crate::error::Result;
 use crate::watch::Watch;
 
@@ -66,10 +67,19 @@ impl Message {
     }
 }
 
-/// Brings a message to people. All of its ways may be tried; `Ok` when at least one of them worked, or there is none.
+/// Whether a message came to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    /// At least one way worked, or there is none.
+    Yes,
+    /// None worked, which was said before. It is tried again later.
+    Later,
+}
+
+/// Brings a message to people. All of its ways may be tried. An error is one that nobody has heard of yet.
 pub trait Messenger: Send + Sync {
     /// Brings it.
-    fn bring(&self, message: &Message) -> Result<()>;
+    fn bring(&self, message: &Message) -> Result<Brought>;
 }
 
 /// What people were told last about a job.
@@ -113,7 +123,10 @@ pub fn tell(
                 message.still_bad.extend(item());
             }
             (false, true) => message.well.extend(item()),
-            (false, false) => continue,
+            (false, false) => match died(&state, known.map(|known| known.at)) {
+                Some(item) => message.well.push(item),
+                None => continue,
+            },
         }
         changed.insert(job.clone(), Told { bad, at: now });
     }
@@ -122,7 +135,9 @@ pub fn tell(
     }
     // Whoever is told anything hears of everything that is bad.
     message.still_bad.extend(waiting);
-    messenger.bring(&message)?;
+    if messenger.bring(&message)? == Brought::Later {
+        return Ok(None);
+    }
     told.extend(changed);
     ledger.keep_told(&lock, &told)?;
     Ok(Some(message))
@@ -142,9 +157,29 @@ fn is_bad(state: &JobState) -> Option<bool> {
     }
 }
 
+/// A job that is well, and died since people were told last: nobody may kill it again and again unheard, or take the
+/// memory away that it needs. Other failures that a retry healed are no news.
+fn died(state: &JobState, told: Option<Timestamp>) -> Option<Item> {
+    let since_told = |run: &&Run| told.is_none_or(|told| run.ended > told);
+    let dead = || state.runs.iter().filter(since_told).filter(|run| run.outcome == Outcome::Died);
+    let first = dead().next()?;
+    let last = state.last().filter(|last| last.outcome != Outcome::Died)?;
+    let when = |at: Timestamp| at.strftime("%F %H:%MZ").to_string();
+    let text = match dead().count() {
+        1 => format!(
+            "died in the run of {}, and {} at {}",
+            when(first.started),
+            last.outcome.word(),
+            when(last.ended)
+        ),
+        n => format!("died {n} times, and {} at {}", last.outcome.word(), when(last.ended)),
+    };
+    Some(Item { job: state.job.clone(), text, since: first.ended })
+}
+
 fn item(state: &JobState) -> Option<Item> {
     let last = state.last()?;
-    let bad = state.runs.iter().rev().take_while(|run| run.outcome != super::job::Outcome::Succeeded).last();
+    let bad = state.runs.iter().rev().take_while(|run| run.outcome != Outcome::Succeeded).last();
     let text = match (&last.error, state.failures) {
         (_, 0) => "succeeded".to_owned(),
         (Some(error), _) => format!("{}: {}", last.outcome.word(), error.chain()),

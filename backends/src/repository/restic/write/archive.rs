@@ -3,22 +3,22 @@
 //! What cannot be read is left out of its folder and told: with `strict`, the caller then saves no snapshot.
 //! Errors of the repository end the walk.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
 use std::io::{self, Read};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::manifest::Digest;
 use jiff::Timestamp;
 use rustic_core::repofile::BlobType;
-use rustix::fs::OFlags;
 
 use super::backup::{BackupRequest, Counts, UNREAD_MAX, Unread};
 use super::chunk::Chunker;
-use super::exclude::Patterns;
+use super::disk::{is_cache_tag, names, open};
+use super::left_out::{Rules, Word};
 use super::node::{Hex, Node};
 use super::parent::Parents;
 use super::people::Accounts;
@@ -31,17 +31,16 @@ const GROWTH_MAX: u64 = 16 << 20;
 const DEPTH_MAX: usize = 2048;
 /// What SQLite keeps beside a database.
 const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
-/// What the tag of a cache folder begins with.
-const CACHE_TAG: &[u8] = b"Signature: 8a477f597d28d172789f06886806bc55";
-
 /// A walk.
 pub(super) struct Archive<'a, 's> {
     pub(super) saver: &'a mut Saver<'s>,
     pub(super) parents: &'a Parents<'a>,
     pub(super) request: &'a BackupRequest,
-    pub(super) patterns: &'a Patterns,
-    /// What may be unreadable.
-    pub(super) excused: &'a Patterns,
+    pub(super) rules: &'a Rules,
+    /// Whose word counts where the walk is.
+    pub(super) word: Word,
+    /// Sources on disk that the walk came to.
+    pub(super) met: BTreeSet<PathBuf>,
     pub(super) beside: Beside,
     pub(super) accounts: &'a Accounts,
     pub(super) chunker: Chunker,
@@ -141,7 +140,9 @@ impl Archive<'_, '_> {
                 Ok(Some((**node).clone()))
             }
             Place::Disk(disk) => self.entry(name, disk, previous, None, 0),
-            Place::Copy(disk) => self.any(name, disk, previous, None, 0),
+            Place::Copy(disk) => {
+                self.with_word(Word::default(), |archive| archive.any(name, disk, previous, None, 0))
+            }
             Place::Folder(inner) => self.way(name, inner, path, previous).map(Some),
         }
     }
@@ -156,6 +157,24 @@ impl Archive<'_, '_> {
                 }
             }
         }
+    }
+
+    /// A source that lies in another one and was not met there is missing: it is gone, or behind a link.
+    pub(super) fn tell_unmet(&mut self) {
+        let unmet: Vec<PathBuf> =
+            self.rules.sources().filter(|path| !self.met.contains(*path)).map(Path::to_owned).collect();
+        for path in unmet {
+            self.word = self.rules.at(&path).unwrap_or_default();
+            self.tell(&path, "it is not there, or lies behind a link".to_owned());
+        }
+    }
+
+    /// Does something where the word of somebody else counts.
+    fn with_word<T>(&mut self, word: Word, work: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = std::mem::replace(&mut self.word, word);
+        let done = work(self);
+        self.word = outer;
+        done
     }
 
     /// A folder that leads to sources.
@@ -181,7 +200,9 @@ impl Archive<'_, '_> {
                 return Ok(None);
             }
         };
-        self.listed(disk, earlier, device, 0)
+        self.met.insert(disk.to_owned());
+        let word = self.rules.at(disk).unwrap_or_default();
+        self.with_word(word, |archive| archive.listed(disk, earlier, device, 0))
     }
 
     /// The entry for what is at `disk`; nothing when it is left out or cannot be read. `device` is the file
@@ -195,10 +216,20 @@ impl Archive<'_, '_> {
         depth: usize,
     ) -> Result<Option<Node>> {
         self.saver.check()?;
-        if self.patterns.leave_out(disk.as_os_str().as_bytes()) {
-            return Ok(None);
+        let own = self.rules.at(disk);
+        // What a source says of itself begins where it begins.
+        let device = if own.is_some() { None } else { device };
+        if own.is_some() {
+            self.met.insert(disk.to_owned());
         }
-        self.any(name, disk, previous, device, depth)
+        let mut word = own.unwrap_or_else(|| self.word.clone());
+        if self.rules.leave_out(&word, disk.as_os_str().as_bytes()) {
+            if !self.rules.leads(disk) {
+                return Ok(None);
+            }
+            word = Word::Way;
+        }
+        self.with_word(word, |archive| archive.any(name, disk, previous, device, depth))
     }
 
     /// The same, whatever the patterns say.
@@ -218,9 +249,10 @@ impl Archive<'_, '_> {
                 return Ok(None);
             }
         };
-        let foreign = device.is_some_and(|device| self.request.one_file_system && meta.dev() != device);
+        let foreign = device.is_some_and(|device| self.rules.stay(&self.word) && meta.dev() != device);
+        let only_folders = foreign || matches!(self.word, Word::Way);
         // Sockets are made anew by whoever listens on them.
-        if meta.file_type().is_socket() || (foreign && !meta.is_dir()) {
+        if meta.file_type().is_socket() || (only_folders && !meta.is_dir()) {
             return Ok(None);
         }
         let node = match Node::of(name, disk, &meta, self.accounts) {
@@ -252,7 +284,10 @@ impl Archive<'_, '_> {
         let subtree = if foreign {
             // The folder itself is kept: something is mounted there after a restore, too.
             self.seen.mounts.push(disk.to_owned());
-            Some(self.saver.save(BlobType::Tree, Tree::new().close())?)
+            match self.rules.leads(disk) {
+                true => self.with_word(Word::Way, |archive| archive.listed(disk, None, device, depth + 1))?,
+                false => Some(self.saver.save(BlobType::Tree, Tree::new().close())?),
+            }
         } else {
             let earlier = previous.and_then(|node| node.subtree).map(|id| id.0);
             self.listed(disk, earlier, device, depth + 1)?
@@ -291,10 +326,16 @@ impl Archive<'_, '_> {
         let names = with_made(names, &made);
         let mut tree = Tree::new();
         for name in &names {
-            if only.as_ref().is_some_and(|only| only != name) {
+            let path = disk.join(std::ffi::OsStr::from_bytes(name));
+            let marked = only.as_ref().is_some_and(|only| only != name);
+            if marked {
+                let way =
+                    |archive: &mut Self| archive.entry(name, &path, before.get(name), Some(device), depth);
+                if let Some(node) = self.with_word(Word::Way, way)? {
+                    tree.add(&node)?;
+                }
                 continue;
             }
-            let path = disk.join(std::ffi::OsStr::from_bytes(name));
             let node = match made.get(name) {
                 Some(Place::Spare(_)) if fs::symlink_metadata(&path).is_ok() => None,
                 Some(_) if fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) => {
@@ -319,11 +360,10 @@ impl Archive<'_, '_> {
     fn mark(&self, disk: &Path, names: &[Vec<u8>]) -> Option<Vec<u8>> {
         let has = |mark: &[u8]| names.binary_search_by(|name| name.as_slice().cmp(mark)).is_ok();
         let cache = b"CACHEDIR.TAG";
-        if self.request.exclude_caches && has(cache) && is_cache_tag(&disk.join("CACHEDIR.TAG")) {
+        if self.rules.leave_caches(&self.word) && has(cache) && is_cache_tag(&disk.join("CACHEDIR.TAG")) {
             return Some(cache.to_vec());
         }
-        let marks = self.request.exclude_if_present.iter().map(|mark| mark.as_bytes());
-        marks.into_iter().find(|mark| has(mark)).map(<[u8]>::to_vec)
+        self.rules.mark(&self.word, has)
     }
 
     fn file(
@@ -402,7 +442,7 @@ impl Archive<'_, '_> {
     }
 
     fn tell(&mut self, path: &Path, why: String) {
-        if self.excused.leave_out(path.as_os_str().as_bytes()) {
+        if self.rules.excuse(&self.word, path.as_os_str().as_bytes()) {
             if self.seen.excused.len() < UNREAD_MAX {
                 self.seen.excused.push(Unread { path: path.to_owned(), why });
             } else {
@@ -414,15 +454,6 @@ impl Archive<'_, '_> {
             self.seen.unread_more += 1;
         }
     }
-}
-
-/// The names in a folder, sorted as trees are.
-fn names(disk: &Path) -> io::Result<Vec<Vec<u8>>> {
-    let mut names = fs::read_dir(disk)?
-        .map(|entry| entry.map(|entry| entry.file_name().into_vec()))
-        .collect::<io::Result<Vec<_>>>()?;
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// What stands in a folder after what was made for it came in. Beside the copy of a database its live log would be
@@ -441,27 +472,4 @@ fn with_made(mut names: Vec<Vec<u8>>, made: &BTreeMap<Vec<u8>, Place>) -> Vec<Ve
     names.sort_unstable();
     names.dedup();
     names
-}
-
-/// Opens a regular file that was one when it was looked at, and returns its size.
-fn open(disk: &Path, looked: &Metadata) -> io::Result<(File, u64)> {
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits();
-    let file =
-        OpenOptions::new().read(true).custom_flags(i32::try_from(flags).unwrap_or_default()).open(disk)?;
-    let meta = file.metadata()?;
-    if !meta.is_file() || (meta.dev(), meta.ino()) != (looked.dev(), looked.ino()) {
-        return Err(io::Error::other("it was replaced meanwhile"));
-    }
-    let size = meta.len();
-    Ok((file, size))
-}
-
-fn is_cache_tag(path: &Path) -> bool {
-    let Ok(meta) = fs::symlink_metadata(path) else { return false };
-    let mut start = Vec::new();
-    meta.is_file()
-        && open(path, &meta)
-            .and_then(|(file, _)| file.take(CACHE_TAG.len() as u64).read_to_end(&mut start))
-            .is_ok()
-        && start == CACHE_TAG
 }

@@ -1,5 +1,6 @@
 //! Backups: what is asked for, what came of it, and the way in between.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,7 @@ use super::super::catalog::{self, Opened};
 use super::Writer;
 use super::archive::{Archive, Seen};
 use super::chunk::Chunker;
-use super::exclude::Patterns;
+use super::left_out::{LeftOut, Rules, Word};
 use super::lock::Lock;
 use super::node::Hex;
 use super::parent::{self, Parents};
@@ -26,8 +27,6 @@ use super::source::{Beside, Folder, Opener, Place, Source, parts};
 
 /// So much of what could not be read is told one by one.
 pub(super) const UNREAD_MAX: usize = 1000;
-/// A list of patterns is not longer.
-const PATTERNS_MAX: u64 = 1 << 20;
 /// The walk calls itself for each level of folders.
 const STACK: usize = 256 << 20;
 
@@ -56,16 +55,8 @@ pub struct BackupRequest {
     pub zone: TimeZone,
     /// What it builds on.
     pub parent: ParentChoice,
-    /// Patterns of what is left out, as `restic backup --exclude` takes them.
-    pub excludes: Vec<String>,
-    /// Files with such patterns, one a line; lines that begin with `#` are remarks.
-    pub exclude_files: Vec<PathBuf>,
-    /// Folders that hold a file of one of these names are saved without the rest of their content.
-    pub exclude_if_present: Vec<String>,
-    /// The same for folders that a `CACHEDIR.TAG` calls a cache.
-    pub exclude_caches: bool,
-    /// Whether folders on other file systems are saved without their content.
-    pub one_file_system: bool,
+    /// What is left out of which sources.
+    pub left_out: Vec<LeftOut>,
     /// Whether a file whose inode alone differs is taken for unchanged.
     pub ignore_inode: bool,
     /// Whether a file whose time of change alone differs is taken for unchanged.
@@ -74,8 +65,6 @@ pub struct BackupRequest {
     pub compression: Compression,
     /// Whether a snapshot is saved only when everything could be read.
     pub strict: bool,
-    /// Patterns of what may be unreadable all the same.
-    pub unreadable: Vec<String>,
     /// Whether no snapshot is saved that equals its parent.
     pub skip_if_unchanged: bool,
 }
@@ -89,16 +78,11 @@ impl Default for BackupRequest {
             time: None,
             zone: TimeZone::UTC,
             parent: ParentChoice::default(),
-            excludes: Vec::new(),
-            exclude_files: Vec::new(),
-            exclude_if_present: Vec::new(),
-            exclude_caches: false,
-            one_file_system: false,
+            left_out: Vec::new(),
             ignore_inode: false,
             ignore_ctime: false,
             compression: Compression::default(),
             strict: true,
-            unreadable: Vec::new(),
             skip_if_unchanged: false,
         }
     }
@@ -251,8 +235,7 @@ struct Frame<'a> {
     host: String,
     paths: Vec<String>,
     time: Timestamp,
-    patterns: Patterns,
-    unreadable: Patterns,
+    rules: Rules,
     excludes: Vec<String>,
 }
 
@@ -309,15 +292,8 @@ impl Writer {
         if sources.is_empty() {
             return Err(usage("there is nothing to back up".to_owned()));
         }
-        let mut excludes = request.excludes.clone();
-        for file in &request.exclude_files {
-            excludes.extend(read_patterns(file)?);
-        }
-        let parse = |texts: &[String]| {
-            Patterns::parse(texts.iter().map(String::as_str))
-                .map_err(|what| usage(format!("{what} is no pattern")))
-        };
-        let (patterns, unreadable) = (parse(&excludes)?, parse(&request.unreadable)?);
+        let on_disk = sources.iter().filter(|source| source.is_in_place()).map(Source::place);
+        let rules = Rules::of(&request.left_out, on_disk)?;
         let place = |source: &Source| {
             let place = source.place();
             parts(place)?;
@@ -334,9 +310,8 @@ impl Writer {
             host: request.host.clone().unwrap_or_else(|| self.me.host.clone()),
             paths,
             time: request.time.unwrap_or_else(|| self.clock.now()),
-            patterns,
-            unreadable,
-            excludes: request.excludes.clone(),
+            rules,
+            excludes: request.left_out.iter().flat_map(|one| one.excludes.iter().cloned()).collect(),
         })
     }
 
@@ -352,8 +327,9 @@ impl Writer {
             saver,
             parents,
             request: frame.request,
-            patterns: &frame.patterns,
-            excused: &frame.unreadable,
+            rules: &frame.rules,
+            word: Word::default(),
+            met: BTreeSet::new(),
             beside: Beside::default(),
             accounts: &self.accounts,
             chunker: Chunker::new(self.polynomial),
@@ -405,6 +381,7 @@ impl Writer {
             None => Some(archive.folder(&root, std::path::Path::new("/"), earlier)?),
         };
         archive.tell_homeless();
+        archive.tell_unmet();
         Ok((tree, archive.seen))
     }
 
@@ -516,20 +493,4 @@ fn refuse_link_to_folder(path: &std::path::Path) -> Result<()> {
             .advise("name the folder itself"));
     }
     Ok(())
-}
-
-fn read_patterns(file: &std::path::Path) -> Result<Vec<String>> {
-    use std::io::Read as _;
-    let failed = |error: &std::io::Error| {
-        Error::new(ErrorKind::Usage, format!("read the patterns in {}", file.display())).from_source(error)
-    };
-    let mut text = String::new();
-    let read = std::fs::File::open(file)
-        .and_then(|opened| opened.take(PATTERNS_MAX + 1).read_to_string(&mut text))
-        .map_err(|error| failed(&error))?;
-    if read as u64 > PATTERNS_MAX {
-        return Err(failed(&std::io::Error::other("it is larger than 1 MiB")));
-    }
-    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    Ok(lines.map(str::to_owned).collect())
 }

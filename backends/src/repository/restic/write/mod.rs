@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `files` | writes and removes files; nothing else here touches a backend |
 //! | `lock` | restic's locks |
-//! | `backup`, `archive`, `source`, `exclude`, `parent` | backups |
+//! | `backup`, `archive`, `disk`, `source`, `exclude`, `left_out`, `parent` | backups |
 //! | `node`, `chunk`, `pack`, `saver` | entries, chunks, packs and the index |
 //! | `forget`, `prune` | retention |
 //! | `copy` | snapshots of another repository |
@@ -21,10 +21,12 @@ mod backup;
 mod check;
 mod chunk;
 mod copy;
+mod disk;
 mod exclude;
 mod files;
 mod forget;
 mod keyfile;
+mod left_out;
 mod lock;
 mod node;
 mod pack;
@@ -57,6 +59,7 @@ pub use backup::{BackupRequest, BackupSummary, Counts, Outcome, ParentChoice, Un
 pub use check::Checked;
 pub use copy::{Copied, CopySource};
 pub use forget::{ForgetRequest, Forgotten};
+pub use left_out::LeftOut;
 pub use lock::{Lock, LockOptions};
 pub use prune::{PruneRequest, Pruned};
 pub use saver::Compression;

@@ -11,7 +11,7 @@ use crate::clock::{Clock as _, SimulatedClock};
 use crate::error::{Error, ErrorKind};
 use crate::pipeline::job::{Facts, Job, JobOrder, JobReport, Outcome};
 use crate::pipeline::ledger::Ledger;
-use crate::pipeline::news::{self, Message, Messenger};
+use crate::pipeline::news::{self, Brought, Message, Messenger};
 use crate::pipeline::runner::{Bench, Observer, Turn, run};
 use crate::pipeline::spec::{JobSpec, Mode, Need};
 use crate::pipeline::state::{Attempt, JobState, Run};
@@ -207,12 +207,12 @@ fn a_state_that_cannot_be_written_stops_the_job_before_it_begins() {
 
 /// Brings nothing, and remembers what it was to bring.
 #[derive(Default)]
-struct Brought(Mutex<Vec<String>>);
+struct Post(Mutex<Vec<String>>);
 
-impl Messenger for Brought {
-    fn bring(&self, message: &Message) -> Result<(), Error> {
+impl Messenger for Post {
+    fn bring(&self, message: &Message) -> Result<Brought, Error> {
         self.0.lock().unwrap().push(message.title());
-        Ok(())
+        Ok(Brought::Yes)
     }
 }
 
@@ -220,7 +220,7 @@ impl Messenger for Brought {
 fn people_are_not_told_of_a_failure_while_it_is_tried_again() {
     let place = Place::new();
     let spec = shop("retry: {times: 1, wait: 1m}");
-    let brought = Brought::default();
+    let brought = Post::default();
     let tell = || {
         let names = [spec.name.clone()];
         news::tell(&place.ledger, &names, &brought, place.clock.now(), news::REPEAT).unwrap();
