@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::Read;
 
 use firedrill_core::config::jobs::{BackupConfig, RetentionConfig};
-use firedrill_core::config::{ObjectPattern, TargetConfig};
+use firedrill_core::config::{BackupKind, ObjectPattern, TargetConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{BackupFacts, Facts, Job, JobOrder, JobReport, RetentionFacts};
 use firedrill_core::retention::Guard;
@@ -18,8 +18,13 @@ use crate::capture::{self, Moment};
 use crate::repository::access::Environment;
 use crate::repository::objects::{ObjectRetention, ObjectSettings, Uploads, forget_objects};
 
-/// How objects are called when the copy has no pattern.
-const USUAL: &str = "{name}/{name}-{time:%Y%m%d-%H%M%S}.dump";
+/// How objects are called when the copy has no pattern: such that they are recognised without one, whatever the name.
+fn usual(kind: BackupKind) -> &'static str {
+    match kind {
+        BackupKind::Etcd => "{name}/etcd-snapshot-{time:%Y%m%d-%H%M%S}.db",
+        _ => "{name}/{name}-{time:%Y%m%d-%H%M%S}.dump",
+    }
+}
 
 /// Stores a dump as one object.
 pub struct ObjectBackupJob {
@@ -97,7 +102,7 @@ impl ObjectBackupJob {
                 .because(why)
                 .advise("give the copy a pattern with {name} and {time:...} in `objects`")
         };
-        let usual: ObjectPattern = USUAL.parse().map_err(failed)?;
+        let usual: ObjectPattern = usual(self.target.kind).parse().map_err(failed)?;
         let namespace = self.target.hosts().first().map_or(name, String::as_str);
         self.patterns.first().unwrap_or(&usual).write(name, namespace, order.started).map_err(failed)
     }
