@@ -44,7 +44,14 @@ impl World {
             key: None,
         };
         let report = job.run(order);
-        assert_eq!(report.outcome, Outcome::Succeeded, "{} at {}: {:?}", order.job, order.started, report.error);
+        assert_eq!(
+            report.outcome,
+            Outcome::Succeeded,
+            "{} at {}: {:?}",
+            order.job,
+            order.started,
+            report.error
+        );
         if let Facts::Backup(facts) = &report.facts {
             let key = facts.made.clone().expect("a backup that succeeded made an object");
             let dumped = std::fs::read(self.source(&target.name).join("live.db")).unwrap();

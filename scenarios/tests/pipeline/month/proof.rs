@@ -84,7 +84,8 @@ pub(super) fn assert_nobody_met(world: &World, took: &[Took]) -> usize {
             side_by_side += 1;
             assert_ne!(one.job, other.job, "it ran beside itself: {one:?} {other:?}");
             for (copy, alone) in uses(world, kind(one)) {
-                let met = uses(world, kind(other)).iter().any(|(theirs, also)| *theirs == copy && (alone || *also));
+                let met =
+                    uses(world, kind(other)).iter().any(|(theirs, also)| *theirs == copy && (alone || *also));
                 assert!(!met, "they met on {copy}: {one:?} {other:?}");
             }
         }

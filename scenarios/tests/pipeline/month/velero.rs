@@ -11,8 +11,7 @@ use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
 /// Daily at 03:00, for a week; on Sundays at 04:00, for 30 days.
-const SCHEDULES: [(&str, i8, bool, i64); 2] =
-    [("daily-stateful", 3, false, 7), ("weekly-full", 4, true, 30)];
+const SCHEDULES: [(&str, i8, bool, i64); 2] = [("daily-stateful", 3, false, 7), ("weekly-full", 4, true, 30)];
 
 pub(super) struct Velero {
     bucket: PathBuf,

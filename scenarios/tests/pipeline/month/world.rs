@@ -165,11 +165,7 @@ impl World {
 
     pub(super) fn object_settings(&self, copy: &str) -> ObjectSettings {
         let copy = self.copy(copy);
-        ObjectSettings {
-            kind: copy.kind,
-            patterns: copy.object_patterns().unwrap(),
-            schedules: Vec::new(),
-        }
+        ObjectSettings { kind: copy.kind, patterns: copy.object_patterns().unwrap(), schedules: Vec::new() }
     }
 
     pub(super) fn ledger(&self) -> Ledger {
@@ -227,7 +223,8 @@ impl World {
             return Content::new();
         }
         let mut all = content(&root);
-        let mut others: Vec<PathBuf> = self.config.copies.iter().map(|copy| self.repository(&copy.name)).collect();
+        let mut others: Vec<PathBuf> =
+            self.config.copies.iter().map(|copy| self.repository(&copy.name)).collect();
         others.retain(|other| *other != root && other.starts_with(&root));
         let elsewhere = |path: &Path| others.iter().any(|other| path.starts_with(other));
         all.retain(|path, _| {
