@@ -17,7 +17,7 @@ test: ## run every test this machine can run, and list what was skipped and why
 	ci/test
 
 .PHONY: soak
-soak: ## what takes long: thousands of tables, a month of an hourly fleet, two hundred killed runs
+soak: ## what takes long: thousands of tables, a month of each fleet, two hundred killed runs
 	cargo test --locked --workspace -- --ignored --nocapture soak_
 	cargo test --locked --package firedrill-scenarios --test pipeline -- --ignored --nocapture
 

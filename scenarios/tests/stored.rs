@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "this is all test")]
 
 use std::fs::{self, File};
-use std::io::{self, Cursor, Read};
+use std::io::{self, Cursor, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -168,6 +168,26 @@ fn a_stream_is_stored_whole_and_packed_as_its_name_says() {
         assert_eq!(packed.get(..4).unwrap(), [0x28, 0xb5, 0x2f, 0xfd]);
     }
     assert!(below(&fixture.work()).is_empty(), "nothing stays in the folder of the run");
+}
+
+/// Many a command compresses what it writes; nobody would look for a second shell around it.
+#[test]
+fn what_is_packed_already_is_stored_as_it_is() {
+    let fixture = Fixture::new();
+    let content = noise(70_000);
+    let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    gz.write_all(&content).unwrap();
+    let gz = gz.finish().unwrap();
+    let zst = [&[0x28, 0xb5, 0x2f, 0xfd][..], &content].concat();
+    for (side, folder) in fixture.both() {
+        for (key, packed) in [(DUMP, &gz), ("x.tar.zst", &zst)] {
+            uploads(&side).store(key, &mut packed.as_slice(), &fixture.work(), &watch()).unwrap();
+            assert!(fs::read(folder.join(key)).unwrap() == *packed, "{key}");
+        }
+        // One kind within the other is content like any other.
+        uploads(&side).store("y.sql.gz", &mut zst.as_slice(), &fixture.work(), &watch()).unwrap();
+        assert!(gunzip(&folder.join("y.sql.gz")) == zst);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::Read;
 
 use firedrill_core::config::jobs::{BackupConfig, RetentionConfig};
 use firedrill_core::config::objects::plain_components;
-use firedrill_core::config::{ObjectPattern, TargetConfig};
+use firedrill_core::config::{BackupKind, ObjectPattern, TargetConfig};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::pipeline::job::{BackupFacts, Facts, Job, JobOrder, JobReport, RetentionFacts};
 use firedrill_core::retention::Guard;
@@ -19,8 +19,13 @@ use crate::capture::{self, Moment};
 use crate::repository::access::Environment;
 use crate::repository::objects::{ObjectRetention, ObjectSettings, Uploads, forget_objects, gave_up};
 
-/// How objects are called when the copy has no pattern.
-const USUAL: &str = "{name}/{name}-{time:%Y%m%d-%H%M%S}.dump";
+/// How objects are called when the copy has no pattern: such that they are recognised without one, whatever the name.
+fn usual(kind: BackupKind) -> &'static str {
+    match kind {
+        BackupKind::Etcd => "{name}/etcd-snapshot-{time:%Y%m%d-%H%M%S}.db",
+        _ => "{name}/{name}-{time:%Y%m%d-%H%M%S}.dump",
+    }
+}
 
 /// Stores a dump as one object.
 pub struct ObjectBackupJob {
@@ -113,7 +118,7 @@ impl ObjectBackupJob {
 
     /// How its objects are called.
     fn pattern(&self) -> Result<ObjectPattern, String> {
-        self.patterns.first().cloned().map_or_else(|| USUAL.parse(), Ok)
+        self.patterns.first().cloned().map_or_else(|| usual(self.target.kind).parse(), Ok)
     }
 
     fn name(&self, name: &str, order: &JobOrder<'_>) -> Result<String> {

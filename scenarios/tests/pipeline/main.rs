@@ -3,11 +3,11 @@
 //!
 //! | module | the story it tells |
 //! |---|---|
-//! | `month` | weeks of two fleets on a simulated clock: who ran when, what was kept, what restores |
+//! | `month` | weeks of five fleets on a simulated clock: who ran when, what was kept, what restores |
 //! | `crash` | the command, killed at random moments |
 //! | `weather` | servers that refuse, throttle, hang up and lose answers |
 //! | `parts` | dumps that go into a bucket in parts |
-//! | `fleet` | the configs of the two fleets |
+//! | `fleet` | the configs of the five fleets |
 //! | `proxy` | the bad weather |
 //! | `place` | folders, repositories and real restic |
 //!

@@ -29,8 +29,13 @@ pub(crate) fn workplace() -> tempfile::TempDir {
 
 /// Makes a repository in the missing folder `path`, with a key that is derived in no time.
 pub(crate) fn cheap_repository(path: &Path) {
-    TestRepository::init(path, &Secret::new(PASSWORD)).unwrap();
-    Vault::open(path, PASSWORD).and_then(|vault| vault.cheapen(PASSWORD)).unwrap();
+    cheap_repository_of(path, PASSWORD);
+}
+
+/// Likewise, with this password.
+pub(crate) fn cheap_repository_of(path: &Path, password: &str) {
+    TestRepository::init(path, &Secret::new(password)).unwrap();
+    Vault::open(path, password).and_then(|vault| vault.cheapen(password)).unwrap();
 }
 
 /// The program `name`: unpacked by `ci/setup`, or on PATH. Nothing after saying so.
@@ -50,6 +55,7 @@ pub(crate) fn need(name: &str) -> Option<PathBuf> {
 pub(crate) struct Restic {
     program: PathBuf,
     repository: String,
+    password: &'static str,
 }
 
 /// What `restic forget` would do.
@@ -63,7 +69,12 @@ impl Restic {
     /// The newest restic, on `repository`.
     pub(crate) fn need(repository: &str) -> Option<Self> {
         let program = need("restic-0.19")?;
-        Some(Self { program, repository: repository.to_owned() })
+        Some(Self { program, repository: repository.to_owned(), password: PASSWORD })
+    }
+
+    /// The same, with this password.
+    pub(crate) fn opened_by(self, password: &'static str) -> Self {
+        Self { password, ..self }
     }
 
     pub(crate) fn command(&self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
@@ -73,7 +84,7 @@ impl Restic {
             .arg(&self.program)
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
-            .env("RESTIC_PASSWORD", PASSWORD)
+            .env("RESTIC_PASSWORD", self.password)
             .env("TZ", "UTC")
             .stdin(Stdio::null())
             .args(["--no-cache", "--repo", &self.repository])

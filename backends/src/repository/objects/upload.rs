@@ -33,6 +33,8 @@ const PARTS_MAX: u64 = 9_000;
 const PART_MAX: u64 = 512 << 20;
 /// How much is read and hashed at a time.
 const PIECE: usize = 1 << 20;
+/// So many bytes tell what is compressed already.
+const HEAD: u64 = 4;
 
 /// A folder or a prefix of a bucket that dumps are stored in.
 pub struct Uploads {
@@ -79,11 +81,15 @@ impl Uploads {
         self
     }
 
-    /// Stores what `stream` gives under the name `key`, compressed as its ending says (`.gz`, `.zst`). A stream that
-    /// ends with an error stores nothing: a reader that knows that its program failed says so at the end. For a
-    /// bucket, everything is first written to a file in `work`.
+    /// Stores what `stream` gives under the name `key`, compressed as its ending says (`.gz`, `.zst`) unless it
+    /// is already. A stream that ends with an error stores nothing: a reader that knows that its program failed
+    /// says so at the end. For a bucket, everything is first written to a file in `work`.
     pub fn store(&self, key: &str, stream: &mut dyn Read, work: &Path, watch: &Watch) -> Result<Stored> {
-        let packing = Packing::of(key);
+        let mut head = Vec::new();
+        let read = Read::take(&mut *stream, HEAD).read_to_end(&mut head);
+        read.map_err(|error| self.failed(key).from_source(&error))?;
+        let packing = Packing::of(key).of_what_begins(&head);
+        let stream = &mut head.as_slice().chain(stream);
         match &self.place {
             Place::Folder(shelf) => {
                 let mut temporary = shelf.begin(&self.plain(key)?, false)?;
@@ -258,6 +264,15 @@ impl Packing {
             Self::Zstd
         } else {
             Self::None
+        }
+    }
+
+    /// What is left to do with content that begins like this: many a command compresses its output itself.
+    fn of_what_begins(self, head: &[u8]) -> Self {
+        match self {
+            Self::Gzip if head.starts_with(&[0x1f, 0x8b, 0x08]) => Self::None,
+            Self::Zstd if head.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) => Self::None,
+            other => other,
         }
     }
 

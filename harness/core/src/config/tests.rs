@@ -567,6 +567,30 @@ fn mistakes_of_meaning_in_jobs() {
 }
 
 #[test]
+fn jobs_that_could_only_fail_are_refused() {
+    let copies = "copies: [{name: v, kind: velero, repository: a}, {name: w, kind: velero, role: mirror, repository: b}, {name: e, kind: etcd, repository: /e}]\n";
+    let told = |rest: &str| {
+        let text = format!("version: 1\n{copies}{rest}\n");
+        load(&text, "firedrill.yaml").map_err(|problems| problems.to_string())
+    };
+    let etcd = |more: &str| {
+        told(&format!(
+            "targets: [{{name: x, kind: etcd, backup: {{capture: [{{etcd: {{as: /b{more}}}}}]}}}}]"
+        ))
+    };
+    for (refused, why) in [
+        (told("jobs: [{name: x, retention: {copy: v, keep: {daily: 7}}}]"), "their own tools drop"),
+        (told("jobs: [{name: x, mirror: {from: v, to: w}}]"), "mirror its bucket"),
+        (etcd(", pki: /etc/pki"), "one object"),
+        (etcd(", k3s: /var/lib/rancher/k3s"), "one object"),
+    ] {
+        let problems = refused.err().unwrap_or_default();
+        assert!(problems.contains(why) && problems.contains("1 error"), "{problems}");
+    }
+    assert!(etcd("").is_ok());
+}
+
+#[test]
 fn mistakes_of_meaning_elsewhere() {
     same_as_before(
         "elsewhere",

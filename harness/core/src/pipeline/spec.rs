@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::jobs::{
     BackupConfig, IntegrityConfig, MirrorConfig, RestoreTestJob, RetentionConfig, Rules, StatisticsConfig,
 };
-use crate::config::{BackupKind, Config, CopyConfig, Cron, Role, TargetConfig, Timezone};
+use crate::config::{Config, CopyConfig, Cron, Role, TargetConfig, Timezone};
 
 /// A job may take this long when its config does not say.
 const DEADLINE: Duration = Duration::from_secs(6 * 3600);
@@ -192,7 +192,7 @@ fn around(config: &Config, job: &crate::config::jobs::JobConfig) -> Option<(JobK
     let read: BTreeSet<&str> = config
         .copies
         .iter()
-        .filter(|copy| copy.kind == BackupKind::Restic)
+        .filter(|copy| copy.kind.drillable())
         .map(|copy| copy.name.as_str())
         .filter(|name| test.copies.is_empty() || test.copies.iter().any(|chosen| chosen == name))
         .collect();

@@ -103,8 +103,9 @@ fn backup(check: &mut Check<'_, '_>, target: &str, copies: &[Copy<'_>]) {
     if kind == BackupKind::Restic {
         host(check, target, &at);
     } else if let [capture] = captures.as_slice() {
-        for key in ["files", "sqlite"] {
-            let key_at = join(capture, key);
+        // What comes along with a snapshot of etcd is a second thing.
+        for key in ["files", "sqlite", "etcd/pki", "etcd/k3s"] {
+            let key_at = format!("{capture}/{key}");
             if check.has(&key_at) {
                 check.error_at_key(
                     &key_at,
@@ -339,8 +340,9 @@ fn one_job(check: &mut Check<'_, '_>, job: &str, copies: &[Copy<'_>]) {
     for key in ["retention", "check"] {
         let at = join(&join(job, key), "copy");
         let copy = known(check, &at, copies);
-        if key == "check" {
-            restic(check, &at, copy);
+        match key {
+            "check" => restic(check, &at, copy),
+            _ => ours(check, &at, copy, "their own tools drop what is old: remove the job"),
         }
     }
     known(check, &format!("{job}/statistics/copy"), copies);
@@ -354,9 +356,21 @@ fn one_job(check: &mut Check<'_, '_>, job: &str, copies: &[Copy<'_>]) {
     mirror(check, &join(job, "mirror"), copies);
 }
 
+/// A copy whose backups firedrill can tell apart.
+fn ours(check: &mut Check<'_, '_>, at: &str, copy: Option<Copy<'_>>, help: &str) {
+    if let Some(Copy { name, kind: Some(kind), .. }) = copy
+        && !kind.drillable()
+    {
+        let message =
+            format!("the copy `{name}` holds `{kind}` backups, of which firedrill knows nothing yet");
+        check.error(at, message, help);
+    }
+}
+
 fn mirror(check: &mut Check<'_, '_>, at: &str, copies: &[Copy<'_>]) {
     let (from_at, to_at) = (join(at, "from"), join(at, "to"));
     let (from, to) = (known(check, &from_at, copies), known(check, &to_at, copies));
+    ours(check, &from_at, from, "mirror its bucket as a copy of the kind `object_dump` without `objects`");
     let (Some(from), Some(to)) = (from, to) else { return };
     if from.name == to.name {
         check.error(&to_at, "a copy cannot be filled from itself", "name the other copy");

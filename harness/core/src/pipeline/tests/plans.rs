@@ -29,6 +29,16 @@ fn a_job_needs_its_copies_in_its_way() {
     assert!(all[0].needs.iter().any(|need| need.copy == "offsite" && need.mode == Mode::Exclusive));
 }
 
+#[test]
+fn a_restore_test_of_plain_objects_keeps_their_retention_off() {
+    let text = "version: 1\ncopies:\n  - {name: dumps, kind: object_dump, repository: /srv/dumps}\n  - {name: bucket, kind: velero, repository: of Velero}\njobs:\n  - {name: retention, retention: {copy: dumps, keep: {daily: 7}}}\n  - {name: test, restore_test: {}}\n";
+    let config = load(text, "firedrill.yaml").unwrap_or_else(|problems| panic!("{problems}")).config;
+    let all = JobSpec::all(&config);
+    assert!(all[0].excludes(&all[1]) && all[1].excludes(&all[0]));
+    // What this version does not read, it does not hold.
+    assert!(all[1].needs.iter().all(|need| need.copy == "dumps"), "{:?}", all[1].needs);
+}
+
 /// The retention of S1 at 03:05, and an archive that is backed up hourly with two hours of time for it.
 fn s1(paperless: &str, retention: &str) -> String {
     format!(
