@@ -6,6 +6,8 @@
 mod binary;
 #[path = "captures/dropin.rs"]
 mod dropin;
+#[path = "captures/k3s.rs"]
+mod k3s;
 #[path = "captures/listener.rs"]
 mod listener;
 

@@ -1,17 +1,29 @@
 //! etcd by etcdctl, and by k3s; with what a restore on a new machine needs besides.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use firedrill_core::config::jobs::{EtcdCapture, FilesCapture};
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::secret::Secret;
+use sha2::{Digest as _, Sha256};
 
 use super::process::{Output, Program};
 use super::{Captured, Made, Moment, folder, join, scratch};
 
 /// Where k3s keeps the token of its server, below its data folder.
 const TOKEN: &str = "server/token";
+/// A database of etcd is a number of these, and its hash comes behind.
+const PAGE: u64 = 512;
+const HASH: u64 = 32;
+/// How much is read at a time.
+const PIECE: usize = 1 << 20;
+/// How a zip archive begins, and how its last record does (APPNOTE.TXT, 4.3.7 and 4.3.16), which is not longer than this.
+const PACKED: &[u8] = b"PK\x03\x04";
+const PACKED_END: &[u8] = b"PK\x05\x06";
+const PACKED_END_MAX: u64 = 22 + 65_535;
 /// A member that is up answers within this time.
 const ANSWER: Duration = Duration::from_secs(30);
 
@@ -20,18 +32,21 @@ pub(super) fn capture(config: &EtcdCapture, moment: &Moment<'_>, captured: &mut 
         Some(data) => k3s(data, moment, captured)?,
         None => etcdctl(config, moment, captured)?,
     };
-    if std::fs::metadata(&file).map_or(0, |meta| meta.len()) == 0 {
-        return Err(failed().because("the snapshot is empty"));
-    }
+    whole(&file)?;
     captured.made.push(Made { path: config.stored_as.clone(), file, dump: true });
     if let Some(data) = &config.k3s {
         // Without the token of its server nobody can use the snapshot on a new machine.
         let token = data.join(TOKEN);
-        std::fs::metadata(&token).map_err(|e| {
+        let useless = |why: &dyn std::fmt::Display| {
             Error::new(ErrorKind::Unavailable, format!("read the server token {}", token.display()))
-                .from_source(&e)
+                .because(why.to_string())
                 .advise("without it nobody can use the snapshot on a new machine")
-        })?;
+        };
+        match std::fs::metadata(&token) {
+            Err(e) => return Err(useless(&e)),
+            Ok(meta) if meta.len() == 0 => return Err(useless(&"it is empty")),
+            Ok(_) => {}
+        }
         captured.made.push(Made {
             path: join(&folder(&config.stored_as), "token"),
             file: token,
@@ -44,6 +59,45 @@ pub(super) fn capture(config: &EtcdCapture, moment: &Moment<'_>, captured: &mut 
             .push(FilesCapture { paths: vec![pki.display().to_string()], ..FilesCapture::default() });
     }
     Ok(())
+}
+
+/// A snapshot that a member sends ends with the SHA-256 of all before it, in 32 bytes behind pages of 512 (etcd,
+/// `server/etcdserver/api/v3rpc/maintenance.go`). k3s may pack it (`--etcd-snapshot-compress`): of the archive the end
+/// is looked for.
+fn whole(file: &Path) -> Result<()> {
+    let mut reading = File::open(file).map_err(|e| scratch(file, &e))?;
+    let length = reading.metadata().map_err(|e| scratch(file, &e))?.len();
+    let mut head = Vec::new();
+    (&mut reading).take(PACKED.len() as u64).read_to_end(&mut head).map_err(|e| scratch(file, &e))?;
+    let cut = |why: &str| Err(failed().because(format!("the snapshot is cut short: {why}")));
+    if head == PACKED {
+        let tail = length.min(PACKED_END_MAX);
+        let mut end = Vec::new();
+        reading.seek(SeekFrom::Start(length - tail)).map_err(|e| scratch(file, &e))?;
+        reading.take(tail).read_to_end(&mut end).map_err(|e| scratch(file, &e))?;
+        let has_end = end.windows(PACKED_END.len()).any(|window| window == PACKED_END);
+        return if has_end { Ok(()) } else { cut("the archive has no end") };
+    }
+    if length <= HASH || length % PAGE != HASH {
+        return cut(&format!("it has {length} bytes, and no hash at its end"));
+    }
+    reading.rewind().map_err(|e| scratch(file, &e))?;
+    let mut hash = Sha256::new();
+    let mut piece = vec![0; PIECE];
+    let mut left = length - HASH;
+    while left > 0 {
+        let part = piece.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let part = piece.get_mut(..part).unwrap_or_default();
+        reading.read_exact(part).map_err(|e| scratch(file, &e))?;
+        hash.update(&*part);
+        left -= part.len() as u64;
+    }
+    let mut written = Vec::new();
+    reading.read_to_end(&mut written).map_err(|e| scratch(file, &e))?;
+    match written == hash.finalize().as_slice() {
+        true => Ok(()),
+        false => cut("it does not fit the hash at its end"),
+    }
 }
 
 fn failed() -> Error {

@@ -15,6 +15,7 @@ use rustic_core::{FileType, Id};
 use serde::de::DeserializeOwned;
 
 use super::crypto::{Cipher, OVERHEAD, unpack};
+use super::key::Unlocked;
 use super::store::{Content, Store};
 use super::{key, pool};
 use crate::repository::guard::name;
@@ -172,8 +173,25 @@ pub(super) fn digest(id: &Id) -> Digest {
     bytes
 }
 
+/// What opens a repository.
+pub(super) enum Key<'a> {
+    /// The password, for one of the key files.
+    Password(&'a Secret),
+    /// What one of them gave before: deriving a key takes long on purpose.
+    Known(&'a Cipher),
+}
+
+impl Key<'_> {
+    fn unlock(&self, store: &Store, watch: &Watch) -> Result<Unlocked> {
+        match self {
+            Self::Password(password) => key::unlock(store, password, watch),
+            Self::Known(cipher) => Ok(Unlocked { cipher: Some((*cipher).clone()), findings: Vec::new() }),
+        }
+    }
+}
+
 /// Opens and lists. Damage becomes findings; `Err` means that nothing can be said.
-pub(super) fn open(store: &Store, password: &Secret, watch: &Watch) -> Result<Opened> {
+pub(super) fn open(store: &Store, key: Key<'_>, watch: &Watch) -> Result<Opened> {
     let mut opened = Opened {
         repository: String::new(),
         version: 0,
@@ -187,7 +205,7 @@ pub(super) fn open(store: &Store, password: &Secret, watch: &Watch) -> Result<Op
             .because("there is no `config` file and nothing else of a repository")
             .advise("check the URL or path; a repository has the folders data, index, keys and snapshots"));
     }
-    let unlocked = key::unlock(store, password, watch)?;
+    let unlocked = key.unlock(store, watch)?;
     opened.findings.extend(unlocked.findings);
     if !has_config {
         opened.findings.push(Finding::damage(

@@ -45,18 +45,27 @@ impl Cipher {
 
     /// The encrypted unit of a plain content.
     pub(super) fn encrypt(&self, plain: &[u8]) -> Attempt<Vec<u8>> {
+        let mut unit = Vec::new();
+        self.encrypt_to(plain, &mut unit)?;
+        Ok(unit)
+    }
+
+    /// The same, in place of what is in `unit`, whose memory is used again.
+    pub(super) fn encrypt_to(&self, plain: &[u8], unit: &mut Vec<u8>) -> Attempt<()> {
         let failed = |why: &str| Error::new(ErrorKind::Internal, "encrypt").because(why);
-        let mut unit = vec![0; IV + plain.len()];
+        unit.clear();
+        unit.reserve(plain.len() + OVERHEAD as usize);
+        unit.resize(IV, 0);
+        unit.extend_from_slice(plain);
         let (iv, text) = unit.split_at_mut(IV);
         // restic takes an initialisation vector of zeros for a sign of a broken generator.
         aws_lc_rs::rand::fill(iv).map_err(|_| failed("there are no random numbers"))?;
-        text.copy_from_slice(plain);
         let mac = self
             .0
             .encrypt_in_place_detached((&*iv).into(), &[], text)
             .map_err(|_| failed("the cipher refused the content"))?;
         unit.extend_from_slice(&mac);
-        Ok(unit)
+        Ok(())
     }
 }
 

@@ -48,7 +48,7 @@ use firedrill_core::snapshot::Snapshot;
 use firedrill_core::watch::Watch;
 use rustic_core::WriteBackend;
 
-use catalog::Catalog;
+use catalog::{Catalog, Key};
 use store::Store;
 
 /// A restic repository.
@@ -85,7 +85,7 @@ impl Restic {
 impl Repository for Restic {
     fn snapshots(&self, watch: &Watch) -> Result<Inventory> {
         let start = Instant::now();
-        let opened = catalog::open(&self.store, &self.password, watch)?;
+        let opened = catalog::open(&self.store, Key::Password(&self.password), watch)?;
         let facts = CopyFacts {
             kind: "restic".to_owned(),
             repository: opened.repository.clone(),

@@ -6,9 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io::{self, Read};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
 use firedrill_core::error::{Error, ErrorKind, Result};
 use firedrill_core::manifest::Digest;
@@ -25,6 +27,8 @@ use super::people::Accounts;
 use super::saver::Saver;
 use super::source::{Beside, Folder, Opener, Place};
 
+/// Content of so many chunks is cut and saved by the same thread.
+const SHORT: usize = 2;
 /// A file that grows is read at most this much beyond the size that it had.
 const GROWTH_MAX: u64 = 16 << 20;
 /// Linux allows no deeper path to be named.
@@ -401,20 +405,52 @@ impl Archive<'_, '_> {
     }
 
     /// Saves what `reader` gives. The outer error is the repository's, the inner one the reader's.
-    fn content(&mut self, reader: impl Read) -> Result<io::Result<(Vec<Hex>, u64)>> {
+    fn content(&mut self, reader: impl Read + Send) -> Result<io::Result<(Vec<Hex>, u64)>> {
         let mut chunker = self.chunker.clone();
         let mut chunks = chunker.cut(reader);
-        let (mut content, mut size) = (Vec::new(), 0);
-        loop {
-            self.saver.check()?;
-            match chunks.next() {
-                Ok(Some(chunk)) => {
-                    size += chunk.len() as u64;
-                    content.push(Hex(self.saver.save(BlobType::Data, chunk)?));
-                }
-                Ok(None) => return Ok(Ok((content, size))),
-                Err(error) => return Ok(Err(error)),
+        let mut content = (Vec::new(), 0);
+        for _ in 0..SHORT {
+            match self.chunk(chunks.next(), &mut content)? {
+                ControlFlow::Continue(()) => {}
+                ControlFlow::Break(ended) => return Ok(ended.map(|()| content)),
             }
+        }
+        // A long one: looking for cuts takes as long as all the rest, and is done beside it.
+        std::thread::scope(|scope| {
+            let (sender, receiver) = sync_channel(1);
+            scope.spawn(move || {
+                loop {
+                    let next = chunks.next();
+                    let is_last = !matches!(next, Ok(Some(_)));
+                    if sender.send(next).is_err() || is_last {
+                        return;
+                    }
+                }
+            });
+            for next in receiver {
+                if let ControlFlow::Break(ended) = self.chunk(next, &mut content)? {
+                    return Ok(ended.map(|()| content));
+                }
+            }
+            Ok(Err(io::Error::other("reading ended without a word")))
+        })
+    }
+
+    /// Saves the next chunk of some content, until there is none.
+    fn chunk(
+        &mut self,
+        next: io::Result<Option<Vec<u8>>>,
+        (ids, size): &mut (Vec<Hex>, u64),
+    ) -> Result<ControlFlow<io::Result<()>>> {
+        self.saver.check()?;
+        match next {
+            Ok(Some(chunk)) => {
+                *size += chunk.len() as u64;
+                ids.push(Hex(self.saver.save(BlobType::Data, chunk)?));
+                Ok(ControlFlow::Continue(()))
+            }
+            Ok(None) => Ok(ControlFlow::Break(Ok(()))),
+            Err(error) => Ok(ControlFlow::Break(Err(error))),
         }
     }
 

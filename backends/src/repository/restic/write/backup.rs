@@ -14,7 +14,7 @@ use jiff::tz::TimeZone;
 use rustic_core::FileType;
 use serde::Serialize;
 
-use super::super::catalog::{self, Opened};
+use super::super::catalog::{self, Key, Opened};
 use super::Writer;
 use super::archive::{Archive, Seen};
 use super::chunk::Chunker;
@@ -252,7 +252,7 @@ impl Writer {
         let frame = self.frame(&sources, request)?;
         let start = self.clock.now();
         let lock = self.lock_shared(watch)?;
-        let opened = catalog::open(&self.store, &self.password, watch)?;
+        let opened = catalog::open(&self.store, Key::Known(&self.files.cipher), watch)?;
         let catalog = opened.usable()?;
         let parent = match request.parent {
             ParentChoice::None => None,

@@ -5,7 +5,7 @@ use firedrill_core::finding::Finding;
 use firedrill_core::watch::Watch;
 use rustic_core::{FileType, Id};
 
-use super::super::catalog;
+use super::super::catalog::{self, Key};
 use super::super::store::Content;
 use super::Writer;
 use super::prune::has;
@@ -40,7 +40,7 @@ impl Writer {
     /// packs, which are read whole. Another `part` reads others; after a hundred parts, all were read.
     pub fn check(&self, percent: u32, part: u64, watch: &Watch) -> Result<Checked> {
         let lock = self.lock_shared(watch)?;
-        let opened = catalog::open(&self.store, &self.password, watch)?;
+        let opened = catalog::open(&self.store, Key::Password(&self.password), watch)?;
         let mut checked = Checked::default();
         let told = |finding: &Finding| format!("{}: {}", finding.location, finding.seen);
         opened.findings.iter().for_each(|finding| checked.wrong(told(finding)));

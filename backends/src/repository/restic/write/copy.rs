@@ -19,7 +19,7 @@ use rustic_core::repofile::BlobType;
 use rustic_core::{FileType, Id, WriteBackend};
 use serde_json::Value;
 
-use super::super::catalog::{self, Catalog};
+use super::super::catalog::{self, Catalog, Key};
 use super::super::fetch::{Fetch, Times};
 use super::super::known::{Likeness, Raw, raw_snapshots};
 use super::super::listing::{Ended, each_node};
@@ -86,7 +86,7 @@ impl Writer {
         if wanted.is_empty() {
             return Ok(copied);
         }
-        let opened = catalog::open(&self.store, &self.password, watch)?;
+        let opened = catalog::open(&self.store, Key::Known(&self.files.cipher), watch)?;
         let known = &opened.usable()?.index;
         let mut written: HashSet<Blob> = HashSet::new();
         wanted.reverse();
@@ -120,7 +120,7 @@ impl Writer {
         watch: &'a Watch,
     ) -> Result<(Reader<'a>, Vec<Wanted>)> {
         let store = Store::new(Arc::clone(&source.backend));
-        let unlocked = catalog::open(&store, source.password, watch)?;
+        let unlocked = catalog::open(&store, Key::Password(source.password), watch)?;
         let catalog = match unlocked.catalog {
             Some(catalog) => catalog,
             None => {

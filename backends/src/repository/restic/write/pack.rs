@@ -38,13 +38,15 @@ impl Packing {
         self.content.len() >= size || self.blobs.len() >= BLOBS_MAX
     }
 
-    /// Adds an encrypted blob; `unpacked` is the length of its content when it is compressed.
+    /// Adds an encrypted blob; `unpacked` is the length of its content when it is compressed, and `expected` the one
+    /// that the pack will have.
     pub(super) fn add(
         &mut self,
         kind: BlobType,
         digest: &Digest,
         unit: &[u8],
         unpacked: Option<NonZeroU32>,
+        expected: usize,
     ) -> Result<()> {
         let length = |number: usize| {
             u32::try_from(number)
@@ -60,6 +62,10 @@ impl Packing {
         });
         let blob = serde_json::from_value(blob)
             .map_err(|error| Error::new(ErrorKind::Internal, "fill a pack").from_source(&error))?;
+        if self.content.is_empty() {
+            // Growing by doubling would take up to twice what is needed.
+            self.content.reserve(expected);
+        }
         self.content.extend_from_slice(unit);
         self.blobs.push(blob);
         Ok(())

@@ -14,7 +14,7 @@ use firedrill_core::watch::Watch;
 use rustic_core::repofile::{BlobType, IndexBlob, IndexFile};
 use rustic_core::{FileType, Id};
 
-use super::super::catalog::{self, Catalog, INDEX_MAX, digest, read_all};
+use super::super::catalog::{self, Catalog, INDEX_MAX, Key, digest, read_all};
 use super::super::fetch::{Fetch, Times};
 use super::super::listing::{Ended, each_node};
 use super::Writer;
@@ -90,7 +90,7 @@ impl Writer {
     }
 
     pub(super) fn prune_locked(&self, request: &PruneRequest, lock: &Lock, watch: &Watch) -> Result<Pruned> {
-        let opened = catalog::open(&self.store, &self.password, watch)?;
+        let opened = catalog::open(&self.store, Key::Password(&self.password), watch)?;
         let catalog = opened.usable()?;
         refuse_damage(&opened.findings)?;
         let roots = opened.snapshots.iter().map(|one| one.tree.as_str());
@@ -253,7 +253,7 @@ impl Writer {
 
     /// Makes sure that everything needed is there; returns the bytes of all packs.
     fn check_afterwards(&self, used: &HashSet<Blob>, watch: &Watch) -> Result<u64> {
-        let opened = catalog::open(&self.store, &self.password, watch)?;
+        let opened = catalog::open(&self.store, Key::Password(&self.password), watch)?;
         let catalog = opened.usable()?;
         let index = &catalog.index;
         refuse_damage(&opened.findings)?;

@@ -161,31 +161,60 @@ impl Saver<'_> {
     }
 }
 
+/// What one thread works with. Its memory is used again for every blob: given back each time, it would end up in
+/// pieces that nothing else fits in.
+#[derive(Default)]
+struct Bench {
+    compressor: Option<(i32, zstd::bulk::Compressor<'static>)>,
+    packed: Vec<u8>,
+    unit: Vec<u8>,
+}
+
+impl Bench {
+    /// Leaves `content` in `packed`, compressed.
+    fn compress(&mut self, content: &[u8], level: i32) -> Result<()> {
+        let failed =
+            |error: std::io::Error| Error::new(ErrorKind::Internal, "compress a blob").from_source(&error);
+        if self.compressor.as_ref().is_none_or(|(own, _)| *own != level) {
+            self.compressor = Some((level, zstd::bulk::Compressor::new(level).map_err(failed)?));
+        }
+        self.packed.clear();
+        self.packed.reserve(zstd::zstd_safe::compress_bound(content.len()));
+        match &mut self.compressor {
+            Some((_, compressor)) => {
+                compressor.compress_to_buffer(content, &mut self.packed).map(drop).map_err(failed)
+            }
+            None => Err(Error::new(ErrorKind::Internal, "compress a blob")),
+        }
+    }
+}
+
 impl Shared<'_> {
     fn work(&self, jobs: &Mutex<Receiver<Job>>) {
+        let mut bench = Bench::default();
         loop {
             let Ok(job) = locked(jobs).recv() else { return };
             // After an error, jobs are only taken so that nobody waits for ever.
             if locked(&self.failed).is_some() {
                 continue;
             }
-            let done = catch_unwind(AssertUnwindSafe(|| self.pack(job))).unwrap_or_else(|_| Err(panicked()));
+            let done = catch_unwind(AssertUnwindSafe(|| self.pack(&job, &mut bench)))
+                .unwrap_or_else(|_| Err(panicked()));
             if let Err(error) = done {
                 locked(&self.failed).get_or_insert(error);
             }
         }
     }
 
-    fn pack(&self, job: Job) -> Result<()> {
+    fn pack(&self, job: &Job, bench: &mut Bench) -> Result<()> {
         let level = self.compression.level(job.kind).filter(|_| self.files.version > 1);
         let length = u32::try_from(job.content.len()).ok().and_then(NonZeroU32::new).ok_or_else(|| {
             Error::new(ErrorKind::Internal, "save a blob").because("its length is impossible")
         })?;
-        let packed = level
-            .map(|level| zstd::bulk::compress(&job.content, level))
-            .transpose()
-            .map_err(|error| Error::new(ErrorKind::Internal, "compress a blob").from_source(&error))?;
-        let unit = self.files.cipher.encrypt(packed.as_deref().unwrap_or(&job.content))?;
+        let packed = level.map(|level| bench.compress(&job.content, level)).transpose()?.is_some();
+        let plain = if packed { &bench.packed } else { &job.content };
+        self.files.cipher.encrypt_to(plain, &mut bench.unit)?;
+        let unit = &bench.unit;
         {
             let mut added = locked(&self.added);
             match job.kind {
@@ -193,12 +222,18 @@ impl Shared<'_> {
                 BlobType::Data => added.data_blobs += 1,
             }
             added.bytes += u64::from(length.get());
-            added.packed += size_in_pack(unit.len(), packed.is_some());
+            added.packed += size_in_pack(unit.len(), packed);
         }
         let packing = if job.kind == BlobType::Tree { &self.trees } else { &self.data };
         let full = {
             let mut packing = locked(packing);
-            packing.add(job.kind, &job.digest, &unit, packed.map(|_| length))?;
+            packing.add(
+                job.kind,
+                &job.digest,
+                unit,
+                packed.then_some(length),
+                self.pack_size + self.pack_size / 8,
+            )?;
             packing.is_full(self.pack_size).then(|| std::mem::replace(&mut *packing, Packing::new()))
         };
         full.map_or(Ok(()), |full| self.write(full))
