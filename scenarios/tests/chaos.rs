@@ -9,6 +9,8 @@ mod binary;
 mod campaign;
 #[path = "chaos/fixture.rs"]
 mod fixture;
+#[path = "chaos/judged.rs"]
+mod judged;
 #[path = "support/shared.rs"]
 mod shared;
 
@@ -35,6 +37,12 @@ fn main() -> ExitCode {
     }));
     trials.push(Trial::test("chaos::nothing_is_proven_with_backups_that_are_broken_already", move || {
         campaign::needs_something_healthy().map_err(failed)
+    }));
+    trials.push(Trial::test("chaos::who_notices_nothing_is_told_so", move || {
+        judged::notices_nothing().map_err(failed)
+    }));
+    trials.push(Trial::test("chaos::links_in_a_backup_lead_no_fault_out_of_scratch", move || {
+        judged::stays_in_scratch().map_err(failed)
     }));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

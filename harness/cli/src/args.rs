@@ -176,14 +176,10 @@ pub(crate) struct RestoreTestArgs {
     /// Only this copy; may be repeated.
     #[arg(long, value_name = "NAME", requires = "config", help_heading = "Selection")]
     pub(crate) copy: Vec<String>,
-    /// Test a clone of this copy, in another place: a folder or URL. Nobody is told but the files named here.
-    #[arg(
-        long,
-        value_name = "NAME=URL",
-        requires = "config",
-        conflicts_with = "copy",
-        help_heading = "Selection"
-    )]
+    /// Test a clone of this copy, in another place: a folder or URL. Nobody is told but the files named here, and what
+    /// is learned goes to --state, which should not be that of the copy itself.
+    #[arg(long, value_name = "NAME=URL", requires_all = ["config", "state"], conflicts_with = "copy",
+          help_heading = "Selection")]
     pub(crate) clone: Option<CloneArg>,
     /// Only this target of the config; may be repeated.
     #[arg(long, value_name = "NAME", requires = "config", help_heading = "Selection")]

@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 
 use super::fault::Fault;
 use super::score::Report;
-use super::trial::{Judged, Outcome, Trial, alarm, judge};
+use super::trial::{Judged, Outcome, Trial, alarm, judge, quiet};
 use super::victim::{Victim, is_not_applicable};
 
 /// After so many faults a copy is tested that nothing was done to.
@@ -77,34 +77,42 @@ impl Campaign<'_> {
             "no tag is verified before anything is broken, so that nothing can be shown: {}",
             not_verified.join("; ")
         );
-        let mut report = Report::new(seed, tags.into_iter().collect(), not_verified);
+        let mut report = Report::new(seed, rounds, tags.into_iter().collect(), not_verified);
         report.healthy(report.tags.len() as u64, Vec::new());
+        // What was shown until something went wrong, or somebody said stop, is shown all the same.
+        if let Err(error) = self.strike_all(faults, &state, &mut report, see) {
+            report.trouble.push(format!("{error:#}"));
+        }
+        Ok(report)
+    }
 
+    fn strike_all(
+        &self,
+        faults: &[&Fault],
+        state: &Path,
+        report: &mut Report,
+        see: &mut dyn FnMut(&Trial),
+    ) -> Result<()> {
         let mut since = 0;
-        for round in 0..rounds {
+        for round in 0..report.rounds {
             for fault in faults {
                 self.watch.check().map_err(super::victim::told)?;
-                let trial = self.trial(
-                    fault,
-                    seed::child(seed, &format!("{} {round}", fault.name)),
-                    &report.tags,
-                    &state,
-                );
+                let seed = seed::child(report.seed, &format!("{} {round}", fault.name));
+                let trial = self.trial(fault, seed, &report.tags, state);
                 see(&trial);
                 report.add(trial);
                 since += 1;
                 if since == CONTROL_EVERY {
                     since = 0;
-                    self.control(&state, &mut report)?;
+                    self.control(state, report)?;
                 }
             }
         }
-        self.control(&state, &mut report)?;
-        Ok(report)
+        self.control(state, report)
     }
 
-    /// Strikes with one fault: the command that is printed with a failure ends here.
-    pub fn trial(&self, fault: &Fault, seed: u64, tags: &[String], state: &Path) -> Trial {
+    /// Strikes with one fault.
+    fn trial(&self, fault: &Fault, seed: u64, tags: &[String], state: &Path) -> Trial {
         let started = Instant::now();
         let mut trial = Trial {
             fault: fault.name.to_owned(),
@@ -166,14 +174,17 @@ impl Campaign<'_> {
     fn control(&self, state: &Path, report: &mut Report) -> Result<()> {
         let place = Place::new(self.work, self.base, state)?;
         let judgement = self.test.run(&place.repository(), &place.state())?;
-        let ours: Vec<_> = judgement
-            .drills
-            .iter()
-            .filter(|drill| matches!(&drill.series, Series::Tag(tag) if report.tags.contains(tag)))
-            .collect();
-        let failed = ours.iter().filter(|drill| drill.verdict == Verdict::Failed);
-        let alarms = failed.map(|drill| format!("healthy copy: {}", alarm(drill))).collect();
-        report.healthy(ours.len() as u64, alarms);
+        let (judged, alarms) = quiet(&judgement, report.tags.iter());
+        // A control that looked at less than all would make the rate of alarms look better than it is.
+        if judged < report.tags.len() as u64 {
+            report
+                .trouble
+                .push(format!("only {judged} of {} healthy tags could be judged", report.tags.len()));
+        }
+        let copies = judgement.copies.iter().filter(|copy| copy.verdict == Verdict::Failed);
+        let copies = copies.map(|copy| format!("the copy {}", copy.name));
+        let alarms = alarms.into_iter().chain(copies).map(|alarm| format!("healthy copy: {alarm}")).collect();
+        report.healthy(judged, alarms);
         Ok(())
     }
 }

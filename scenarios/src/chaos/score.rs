@@ -33,6 +33,11 @@ pub struct Report {
     pub probes: BTreeMap<String, u64>,
     /// Alarms where nothing was broken.
     pub alarms: Alarms,
+    /// How often each fault was to be struck.
+    pub rounds: u64,
+    /// What kept the campaign from its end, or from testing what was healthy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trouble: Vec<String>,
 }
 
 /// How much of what was broken was detected.
@@ -83,7 +88,7 @@ pub struct Alarms {
 }
 
 impl Report {
-    pub(super) fn new(seed: u64, tags: Vec<String>, not_verified: Vec<String>) -> Self {
+    pub(super) fn new(seed: u64, rounds: u64, tags: Vec<String>, not_verified: Vec<String>) -> Self {
         Self {
             chaos: VERSION,
             seed,
@@ -94,6 +99,8 @@ impl Report {
             classes: BTreeMap::new(),
             probes: BTreeMap::new(),
             alarms: Alarms { rate_max: 1.0, ..Alarms::default() },
+            rounds,
+            trouble: Vec::new(),
         }
     }
 
@@ -106,8 +113,7 @@ impl Report {
                 *self.probes.entry(probe.to_owned()).or_default() += 1;
             }
         }
-        let alarms =
-            trial.alarms.iter().map(|alarm| format!("{} (seed {}): {alarm}", trial.fault, trial.seed));
+        let alarms = trial.alarms.iter().map(|alarm| format!("{}: {alarm}", trial.fault));
         self.healthy(trial.bystanders, alarms.collect());
         self.trials.push(trial);
     }

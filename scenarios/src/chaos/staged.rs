@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 use std::fs::{self, File, FileTimes};
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use firedrill_core::canary::{self, Canary};
 use firedrill_core::secret::Secret;
 use firedrill_core::snapshot::Snapshot;
@@ -25,6 +25,7 @@ const HEAD: u64 = 4096;
 /// What the next snapshot of a tag will be made of.
 pub(super) struct Staged {
     root: PathBuf,
+    roots: Vec<String>,
     /// The snapshot that it was restored from.
     pub(super) snapshot: Snapshot,
     /// The tags of the next one.
@@ -66,23 +67,47 @@ pub(super) enum Kind {
 }
 
 impl Staged {
+    /// What was restored to `root`. A path that leaves it, or leads through a link, is not staged: the link may lead to
+    /// what this very machine backs up.
     pub(super) fn new(
         root: PathBuf,
         snapshot: Snapshot,
         time: Timestamp,
         canary_key: Option<Secret>,
-    ) -> Self {
+    ) -> Result<Self> {
+        let mut paths: Vec<_> = snapshot.paths.iter().map(PathBuf::from).collect();
+        paths.sort();
+        // What is below another path is reached by that one.
+        paths.dedup_by(|path, above| path.starts_with(above));
+        for path in &paths {
+            let below =
+                path.strip_prefix("/").map_err(|_| nothing(format!("{} is relative", path.display())))?;
+            let mut place = root.clone();
+            let mut parts = below.components().peekable();
+            while let Some(part) = parts.next() {
+                let Component::Normal(name) = part else {
+                    return Err(nothing(format!("{} cannot be staged", path.display())));
+                };
+                place.push(name);
+                let leads_on = parts.peek().is_some();
+                if leads_on && !is_folder(&place) {
+                    return Err(nothing(format!("{} leads through a link, or nowhere", path.display())));
+                }
+            }
+        }
+        let roots = paths.into_iter().filter_map(|path| path.into_os_string().into_string().ok()).collect();
         let (tags, host) = (snapshot.tags.clone(), snapshot.host.clone());
-        Self { root, snapshot, tags, host, time, canary_key }
+        Ok(Self { root, roots, snapshot, tags, host, time, canary_key })
     }
 
-    /// The paths of the next snapshot: those of the last one that are still there.
+    /// The paths of the next snapshot: those of the last one that are still there, without those in others.
     pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
-        self.snapshot
-            .paths
-            .iter()
-            .map(String::as_str)
-            .filter(|path| self.on_disk(path).symlink_metadata().is_ok())
+        self.roots.iter().map(String::as_str).filter(|path| self.on_disk(path).symlink_metadata().is_ok())
+    }
+
+    /// Those of them that are folders, and no links to folders.
+    pub(super) fn top_folders(&self) -> Vec<PathBuf> {
+        self.paths().map(|path| self.on_disk(path)).filter(|path| is_folder(path)).collect()
     }
 
     /// Where a path of the snapshot is.
@@ -119,10 +144,7 @@ impl Staged {
 
     /// Everything below the paths of the snapshot, each folder before its content, through no link.
     pub(super) fn walk(&self, mut see: impl FnMut(&Path, &fs::Metadata)) -> Result<()> {
-        let mut waiting: Vec<PathBuf> = self.snapshot.paths.iter().map(|path| self.on_disk(path)).collect();
-        waiting.sort();
-        waiting.dedup();
-        waiting.reverse();
+        let mut waiting: Vec<PathBuf> = self.roots.iter().rev().map(|path| self.on_disk(path)).collect();
         while let Some(path) = waiting.pop() {
             let Ok(meta) = path.symlink_metadata() else { continue };
             if meta.is_dir() {
@@ -168,7 +190,7 @@ impl Staged {
             };
             file.set_times(FileTimes::new().set_modified(modified))
         };
-        write().with_context(|| format!("write {}", path.display()))
+        write().map_err(|error| self.refused(&error, "write", path))
     }
 
     /// Removes a file or a folder with all that is in it.
@@ -177,7 +199,16 @@ impl Staged {
             true => fs::remove_dir_all(path),
             false => fs::remove_file(path),
         };
-        removed.with_context(|| format!("remove {}", path.display()))
+        removed.map_err(|error| self.refused(&error, "remove", path))
+    }
+
+    /// Who is not root may not change everything that comes back.
+    fn refused(&self, error: &std::io::Error, verb: &str, path: &Path) -> anyhow::Error {
+        let name = self.name(path);
+        match error.kind() {
+            std::io::ErrorKind::PermissionDenied => nothing(format!("{verb} {name}: {error}")),
+            _ => anyhow::anyhow!("{verb} {name}: {error}"),
+        }
     }
 
     /// Leaves a file out: unlike one that somebody removes, it leaves no trace in the times of its folder.
@@ -191,6 +222,8 @@ impl Staged {
     /// Takes away all that is in a folder, as if the file system that is mounted there were not: what shows is the
     /// bare folder, as somebody made it long ago.
     pub(super) fn unmount(&self, folder: &Path) -> Result<()> {
+        // Whatever a caller believes: what is behind a link is not ours to empty.
+        ensure!(is_folder(folder), "{} is no folder", folder.display());
         for entry in fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))? {
             self.remove(&entry?.path())?;
         }
@@ -213,6 +246,11 @@ impl Staged {
         }
         Ok(())
     }
+}
+
+/// Through no link.
+fn is_folder(path: &Path) -> bool {
+    path.symlink_metadata().is_ok_and(|meta| meta.is_dir())
 }
 
 fn set_modified(path: &Path, time: SystemTime) -> Result<()> {

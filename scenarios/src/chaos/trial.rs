@@ -68,55 +68,71 @@ pub(super) struct Judged {
     pub(super) alarms: BTreeSet<String>,
 }
 
+/// The drills of a tag.
+pub(super) fn drills<'j>(judgement: &'j Judgement, tag: &str) -> impl Iterator<Item = &'j DrillJudgement> {
+    let series = Series::Tag(tag.to_owned());
+    judgement.drills.iter().filter(move |drill| drill.series == series)
+}
+
 /// Judges a restore test of a copy of which `tags` were verified before it was struck.
 pub(super) fn judge(fault: &Fault, struck: &Struck, tags: &[String], judgement: &Judgement) -> Judged {
-    let drills = |tag: &str| {
-        let series = Series::Tag(tag.to_owned());
-        judgement.drills.iter().filter(move |drill| drill.series == series)
-    };
     // A lucky red does not count: a finding has to be of the right kind.
     let explains = |finding: &&Finding| finding.class.fails() && fault.is_explained_by(&finding.code);
-    let of_copies: BTreeSet<_> = judgement
-        .copies
-        .iter()
-        .filter(|copy| copy.verdict != Verdict::Verified)
-        .flat_map(|copy| &copy.findings)
-        .filter(explains)
-        .map(|finding| finding.code.clone())
-        .collect();
-    let of_drills = |drill: &DrillJudgement| -> BTreeSet<String> {
-        drill.findings.iter().filter(explains).map(|finding| finding.code.clone()).collect()
+    let codes = |findings: &[Finding]| -> BTreeSet<String> {
+        findings.iter().filter(explains).map(|finding| finding.code.clone()).collect()
     };
+    let bad_copies = judgement.copies.iter().filter(|copy| copy.verdict != Verdict::Verified);
+    let of_copies: BTreeSet<String> = bad_copies.flat_map(|copy| codes(&copy.findings)).collect();
 
     let mut by = of_copies.clone();
-    let (mut red, mut missed) = (BTreeSet::new(), false);
+    let (mut red, mut green, mut unclear) = (BTreeSet::new(), false, None);
     for tag in &struck.tags {
-        let mut told = false;
-        for drill in drills(tag) {
-            let codes = of_drills(drill);
+        let mut told = drills(judgement, tag).next().is_none() && !of_copies.is_empty();
+        for drill in drills(judgement, tag) {
+            let own = codes(&drill.findings);
             // What the copy says explains a drill that it keeps from being verified.
-            told |= drill.verdict == Verdict::Failed && !codes.is_empty()
+            told |= drill.verdict == Verdict::Failed && !own.is_empty()
                 || drill.verdict != Verdict::Verified && !of_copies.is_empty();
-            if drill.verdict == Verdict::Failed {
-                red.extend(drill.findings.iter().map(|finding| finding.code.clone()));
-            }
-            by.extend(codes);
+            by.extend(own);
         }
-        // Where nothing can be listed there is no drill.
-        told |= drills(tag).next().is_none() && !of_copies.is_empty();
-        missed |= !told;
+        if told {
+            continue;
+        }
+        let failed = drills(judgement, tag).filter(|drill| drill.verdict == Verdict::Failed);
+        red.extend(failed.flat_map(|drill| &drill.findings).map(|finding| finding.code.clone()));
+        green |= drills(judgement, tag).any(|drill| drill.verdict == Verdict::Verified);
+        // Somebody or something kept the restore test from looking: that is neither a miss nor a detection.
+        unclear = unclear.or_else(|| Some(format!("{tag} could not be judged")));
     }
-    missed |= struck.tags.is_empty() && of_copies.is_empty();
-    let outcome = match missed {
-        false => Outcome::Detected { by },
-        true if !red.is_empty() => Outcome::Lucky { by: red },
-        true => Outcome::Missed,
+    if struck.tags.is_empty() && of_copies.is_empty() {
+        green = judgement.drills.iter().any(|drill| drill.verdict == Verdict::Verified);
+        unclear = Some("nothing could be judged".to_owned());
+    }
+    let outcome = match unclear {
+        None => Outcome::Detected { by },
+        Some(_) if green => Outcome::Missed,
+        Some(_) if !red.is_empty() => Outcome::Lucky { by: red },
+        Some(why) => Outcome::Broken { why },
     };
 
-    let others = tags.iter().filter(|tag| !struck.tags.contains(*tag)).flat_map(|tag| drills(tag));
-    let failed = others.clone().filter(|drill| drill.verdict == Verdict::Failed);
-    let alarms = failed.map(alarm).collect();
-    Judged { outcome, bystanders: others.count() as u64, alarms }
+    let others = tags.iter().filter(|tag| !struck.tags.contains(*tag));
+    let (bystanders, alarms) = quiet(judgement, others);
+    Judged { outcome, bystanders, alarms }
+}
+
+/// How many drills of these healthy tags came to a verdict, and which of them failed.
+pub(super) fn quiet<'t>(
+    judgement: &Judgement,
+    tags: impl Iterator<Item = &'t String>,
+) -> (u64, BTreeSet<String>) {
+    let (mut judged, mut alarms) = (0, BTreeSet::new());
+    for drill in tags.flat_map(|tag| drills(judgement, tag)) {
+        judged += u64::from(matches!(drill.verdict, Verdict::Verified | Verdict::Failed));
+        if drill.verdict == Verdict::Failed {
+            alarms.insert(alarm(drill));
+        }
+    }
+    (judged, alarms)
 }
 
 /// A drill that should not have failed, and why it did.

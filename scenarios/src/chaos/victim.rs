@@ -64,7 +64,7 @@ impl Victim<'_> {
         let touched: Vec<_> = guard.touched().map(|path| path.display().to_string()).collect();
         Ok(Struck {
             what: format!("{}: {}", operator.what(), touched.join(", ")),
-            tags: guard.hits().iter().filter(|tag| self.tags.contains(tag)).cloned().collect(),
+            tags: self.verified_of(guard.hits()),
         })
     }
 
@@ -76,8 +76,8 @@ impl Victim<'_> {
         change: impl Fn(&mut Staged, &mut StdRng) -> Result<String>,
     ) -> Result<Struck> {
         self.first_of(rng, |tag, rng| {
-            let what = self.rewrite(tag, |staged| change(staged, rng))?;
-            Ok(Struck { what: format!("{tag}: {what}"), tags: BTreeSet::from([tag.to_owned()]) })
+            let (what, tags) = self.rewrite(tag, |staged| change(staged, rng))?;
+            Ok(Struck { what: format!("{tag}: {what}"), tags })
         })
     }
 
@@ -99,6 +99,15 @@ impl Victim<'_> {
         Err(last)
     }
 
+    /// Removes snapshots of `tag`, as `restic forget` does. Not where that would hit other tags as well.
+    pub(super) fn forget_of(&self, tag: &str, snapshots: &[Snapshot], what: &str) -> Result<Struck> {
+        if snapshots.iter().any(|snapshot| snapshot.tags.len() > 1) {
+            return Err(nothing(format!("snapshots of {tag} have other tags, too")));
+        }
+        self.forget(snapshots)?;
+        Ok(Struck { what: format!("{tag}: {what}"), tags: BTreeSet::from([tag.to_owned()]) })
+    }
+
     /// All snapshots of `tag`, newest first.
     pub(super) fn snapshots(&self, tag: &str) -> Result<Vec<Snapshot>> {
         let inventory = self.restic()?.snapshots(self.watch).map_err(told)?;
@@ -108,8 +117,7 @@ impl Victim<'_> {
         Ok(of_tag)
     }
 
-    /// Removes snapshots, as `restic forget` does.
-    pub(super) fn forget(&self, snapshots: &[Snapshot]) -> Result<()> {
+    fn forget(&self, snapshots: &[Snapshot]) -> Result<()> {
         for snapshot in snapshots {
             let path = self.repository.join("snapshots").join(&snapshot.id.0);
             std::fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
@@ -134,14 +142,18 @@ impl Victim<'_> {
             .map_err(told)
     }
 
-    fn rewrite(&self, tag: &str, change: impl FnOnce(&mut Staged) -> Result<String>) -> Result<String> {
+    fn rewrite(
+        &self,
+        tag: &str,
+        change: impl FnOnce(&mut Staged) -> Result<String>,
+    ) -> Result<(String, BTreeSet<String>)> {
         let restic = self.restic()?;
         let listed = restic.snapshots(self.watch).map_err(told)?.snapshots;
         let latest =
             listed.into_iter().filter(|one| one.tags.iter().any(|own| own == tag)).max_by_key(|one| one.time);
         let latest = latest.with_context(|| format!("{tag} has no snapshot"))?;
-        if latest.has_more_paths() || latest.paths.iter().any(|path| !path.starts_with('/')) {
-            return Err(nothing(format!("{tag} has paths that cannot be staged")));
+        if latest.has_more_paths() {
+            return Err(nothing(format!("{tag} has more paths than are known")));
         }
         let series = Series::Tag(tag.to_owned());
         let drill = DrillName::new(&CopyName("chaos".to_owned()), &series, latest.id.short());
@@ -161,12 +173,17 @@ impl Victim<'_> {
         if let Some(finding) = restored.findings.first() {
             bail!("{tag} does not restore: {} {}", finding.code, finding.seen);
         }
-        let mut staged = Staged::new(lease.data().to_owned(), latest, self.now, self.canary_key.cloned());
+        let mut staged = Staged::new(lease.data().to_owned(), latest, self.now, self.canary_key.cloned())?;
         staged.next_canaries()?;
         let what = change(&mut staged)?;
         self.save(&staged)?;
         drop(lease);
-        Ok(what)
+        Ok((what, self.verified_of(&staged.tags)))
+    }
+
+    /// Those of some tags whose latest snapshot was verified before.
+    pub(super) fn verified_of<'t>(&self, tags: impl IntoIterator<Item = &'t String>) -> BTreeSet<String> {
+        tags.into_iter().filter(|tag| self.tags.contains(tag)).cloned().collect()
     }
 
     fn save(&self, staged: &Staged) -> Result<()> {

@@ -85,12 +85,14 @@ impl Send<'_> {
         } else {
             self.in_parts()?
         };
-        self.prove(&etag).inspect_err(|_| {
-            // A half or wrong object under this name would pass for a backup.
-            if let Err(fault) = self.bucket.delete(key) {
-                tracing::warn!(key, "a wrong object could not be removed: {}", fault.text);
-            }
-        })
+        // What could not be looked at is left there: the server took it for whole, and the next attempt looks again.
+        let Some(wrong) = self.wrong(&etag)? else { return Ok(()) };
+        // A half or wrong object under this name would pass for a backup.
+        if let Err(fault) = self.bucket.delete(key) {
+            tracing::warn!(key, "a wrong object could not be removed: {}", fault.text);
+        }
+        let text = format!("what is there afterwards is not what was sent: {wrong}");
+        Err(Fault::new(Trouble::Other, text).into())
     }
 
     /// Makes a request until it is answered, or fails in a way that does not pass, or has failed often enough.
@@ -176,17 +178,14 @@ impl Send<'_> {
     }
 
     /// Makes sure that the server has what was sent.
-    fn prove(&self, etag: &str) -> Result<(), Sending> {
+    fn wrong(&self, etag: &str) -> Result<Option<String>, Sending> {
         let head = self.again(|| self.bucket.head(&self.stored.key))?;
-        let wrong = |what: String| {
-            Fault::new(Trouble::Other, format!("what is there afterwards is not what was sent: {what}"))
-        };
         if head.size != self.stored.bytes {
-            return Err(wrong(format!("{} of {} bytes", head.size, self.stored.bytes)).into());
+            return Ok(Some(format!("{} of {} bytes", head.size, self.stored.bytes)));
         }
         let seen = head.etag.as_deref().unwrap_or_default().trim_matches('"').to_ascii_lowercase();
         if seen == etag {
-            return Ok(());
+            return Ok(None);
         }
         // Encrypted objects, and those of some servers, have ETags that are no hashes.
         let mut hash = Sha256::new();
@@ -199,7 +198,7 @@ impl Send<'_> {
             hash.update(&piece);
         }
         let sum = hex::encode(hash.finalize());
-        if sum == self.stored.sha256 { Ok(()) } else { Err(wrong(format!("SHA-256 {sum}")).into()) }
+        Ok((sum != self.stored.sha256).then(|| format!("SHA-256 {sum}")))
     }
 }
 

@@ -12,7 +12,7 @@ use super::crypto::Cipher;
 use super::store::{Content, Store};
 use crate::repository::guard::name;
 
-/// scrypt needs `128 · N · r` bytes; restic calibrates to 64 MiB, rustic takes 128 MiB.
+/// scrypt needs `128 · N · r` bytes; restic takes 32 MiB mostly, rustic 128 MiB.
 const SCRYPT_MEMORY_MAX: u64 = 1 << 30;
 /// scrypt's time grows with `N · r · p`; restic and rustic stay below 2^20.
 const SCRYPT_COST_MAX: u64 = 1 << 24;

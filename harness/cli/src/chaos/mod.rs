@@ -36,12 +36,14 @@ pub(crate) fn chaos(args: &ChaosArgs) -> Result<Exit> {
     let seed = args.seed.unwrap_or_else(crate::restore_test::fresh_seed);
     let faults = chosen_faults(args, seed)?;
     let watch = Watch::unlimited().within(Some(args.timeout.0));
+    if let Some(file) = &args.json_file {
+        writable(file)?;
+    }
     let report = stop::blocking(&watch, |watch| campaign(args, &config, copy, &faults, seed, watch))?;
+    print(&shown::report(&report));
     if let Some(file) = &args.json_file {
         write_json(file, &report)?;
     }
-    print(&shown::report(&report));
-    note(format!("repeat it by --seed {seed}; one fault by --fault NAME, with the same seed and rounds"));
     Ok(exit(&report))
 }
 
@@ -49,7 +51,9 @@ pub(crate) fn chaos(args: &ChaosArgs) -> Result<Exit> {
 fn exit(report: &Report) -> Exit {
     match () {
         () if report.survivors().next().is_some() || !report.alarms.alarms.is_empty() => Exit::Failed,
-        () if report.score.broken > 0 || report.score.injected == 0 => Exit::Inconclusive,
+        () if report.score.broken > 0 || !report.trouble.is_empty() || report.score.injected == 0 => {
+            Exit::Inconclusive
+        }
         () => Exit::Verified,
     }
 }
@@ -107,7 +111,11 @@ fn campaign(
     let password = place.password.read()?;
     let canary_key =
         copies::canary_key(config, &env)?.unwrap_or_else(|| firedrill_core::canary::derive_key(&password));
-    let lease = lease(args, config, seed)?;
+    let scratch = args.scratch.clone().or_else(|| config.restore_test.scratch.clone());
+    let scratch = scratch.unwrap_or_else(DirectoryScratch::default_base);
+    let specs = copies::from_config(config, std::slice::from_ref(&copy.name))?;
+    copies::keep_out(&specs, [scratch.as_path()].into_iter().chain(args.json_file.as_deref()))?;
+    let lease = lease(args, scratch, seed)?;
     let base = lease.data().join("base");
     note(format!("copying {} to {}", place.location, base.display()));
     let skipped = clone(&place.location, &place.access.watched(watch), &base, watch)?;
@@ -137,9 +145,7 @@ fn campaign(
 }
 
 /// The one place that faults can reach.
-fn lease(args: &ChaosArgs, config: &Config, seed: u64) -> Result<Lease> {
-    let base = args.scratch.clone().or_else(|| config.restore_test.scratch.clone());
-    let base = base.unwrap_or_else(DirectoryScratch::default_base);
+fn lease(args: &ChaosArgs, base: PathBuf, seed: u64) -> Result<Lease> {
     let scratch = DirectoryScratch::new(base, Arc::new(SystemClock));
     let drill = DrillName("chaos".to_owned());
     let run = format!("{}-{seed:x}", SystemClock.now().strftime("%Y%m%dT%H%M%S%.fZ"));
@@ -160,8 +166,52 @@ fn clone(from: &Location, access: &Access, to: &Path, watch: &Watch) -> Result<V
     }
 }
 
+/// Fails now rather than after hours.
+fn writable(file: &Path) -> Result<()> {
+    let opened = std::fs::OpenOptions::new().create(true).append(true).open(file);
+    opened.map(drop).map_err(|error| {
+        Error::new(ErrorKind::Usage, format!("write {}", file.display())).from_source(&error)
+    })
+}
+
 fn write_json(file: &Path, report: &Report) -> Result<()> {
     let failed = || Error::new(ErrorKind::Usage, format!("write {}", file.display()));
     let json = serde_json::to_vec_pretty(report).map_err(|error| failed().from_source(&error))?;
     std::fs::write(file, json).map_err(|error| failed().from_source(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A report of so many detected, missed and broken trials.
+    fn ended(detected: u64, missed: bool, broken: u64, alarms: &[&str], trouble: &[&str]) -> Exit {
+        let missed = if missed {
+            json!([{"fault": "data-bit", "class": "repository", "seed": 1, "outcome": "missed", "bystanders": 0,
+                    "alarms": [], "seconds": 1.0}])
+        } else {
+            json!([])
+        };
+        let report = json!({
+            "chaos": 1, "seed": 1, "rounds": 1, "tags": ["a"], "not_verified": [], "trials": missed,
+            "score": {"injected": detected, "detected": detected, "lucky": 0, "missed": 0, "not_applicable": 0,
+                      "broken": broken},
+            "classes": {}, "probes": {}, "trouble": trouble,
+            "alarms": {"drills": 1, "alarms": alarms, "rate_max": 0.5},
+        });
+        exit(&serde_json::from_value(report).unwrap())
+    }
+
+    #[test]
+    fn only_what_was_shown_is_green() {
+        assert_eq!(ended(3, false, 0, &[], &[]), Exit::Verified);
+        assert_eq!(ended(3, true, 0, &[], &[]), Exit::Failed);
+        assert_eq!(ended(3, false, 0, &["primary::a::latest"], &[]), Exit::Failed);
+        assert_eq!(ended(3, false, 1, &[], &[]), Exit::Inconclusive);
+        assert_eq!(ended(0, false, 0, &[], &[]), Exit::Inconclusive);
+        assert_eq!(ended(3, false, 0, &[], &["it was stopped"]), Exit::Inconclusive);
+        assert_eq!(ended(3, true, 1, &[], &["it was stopped"]), Exit::Failed);
+    }
 }

@@ -53,9 +53,17 @@ pub(super) fn report(report: &Report) -> String {
     survivors(&mut text, report);
     for trial in &report.trials {
         if let Outcome::Broken { why } = &trial.outcome {
-            let _ = writeln!(text, "Proves nothing: {} (seed {}): {why}", trial.fault, trial.seed);
+            let _ = writeln!(text, "Proves nothing: {}: {why}", trial.fault);
         }
     }
+    for trouble in &report.trouble {
+        let _ = writeln!(text, "Proves less than it should: {trouble}");
+    }
+    let (seed, rounds) = (report.seed, report.rounds);
+    let _ = writeln!(
+        text,
+        "\nRepeat it by --seed {seed} --rounds {rounds}, and one fault by --fault NAME besides."
+    );
     text
 }
 
@@ -72,7 +80,7 @@ fn row(text: &mut String, name: &str, score: &Score) {
 fn survivors(text: &mut String, report: &Report) {
     for survivor in report.survivors() {
         let what = survivor.struck.as_ref().map_or("", |struck| struck.what.as_str());
-        let _ = writeln!(text, "\nNot detected: {} (seed {}): {what}", survivor.fault, survivor.seed);
+        let _ = writeln!(text, "\nNot detected: {}: {what}", survivor.fault);
         if let Outcome::Lucky { by } = &survivor.outcome {
             let _ = writeln!(text, "  it failed by {}, which does not explain it", joined(by));
         }

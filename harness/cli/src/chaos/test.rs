@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command as Process, Stdio};
+use std::process::{Child, Command as Process, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::args::ChaosArgs;
 
 /// How often it is asked whether it has ended.
 const GLANCE: Duration = Duration::from_millis(20);
+/// So long it has to end in good order.
+const TO_END: Duration = Duration::from_secs(60);
 /// So much of its complaints is told.
 const TOLD_MAX: usize = 2000;
 
@@ -52,6 +54,25 @@ impl Command {
     }
 }
 
+/// Ends a restore test, which ends what it started and gives its leases back before.
+fn end(child: &mut Child) -> Result<()> {
+    if let Ok(pid) = i32::try_from(child.id())
+        && let Some(pid) = rustix::process::Pid::from_raw(pid)
+    {
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+    }
+    let asked = std::time::Instant::now();
+    while child.try_wait()?.is_none() {
+        if asked.elapsed() > TO_END {
+            child.kill()?;
+            child.wait()?;
+            break;
+        }
+        std::thread::sleep(GLANCE);
+    }
+    Ok(())
+}
+
 impl RestoreTest for Command {
     fn run(&self, repository: &Path, state: &Path) -> Result<Judgement> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
@@ -83,8 +104,7 @@ impl RestoreTest for Command {
             }
             let late = started.elapsed() > self.timeout;
             if late || self.watch.check().is_err() {
-                child.kill()?;
-                child.wait()?;
+                end(&mut child)?;
                 bail!("{}", if late { "the restore test took too long" } else { "it was stopped" });
             }
             std::thread::sleep(GLANCE);

@@ -160,8 +160,12 @@ fn is_bad(state: &JobState) -> Option<bool> {
 /// A job that is well, and died since people were told last: nobody may kill it again and again unheard, or take the
 /// memory away that it needs. Other failures that a retry healed are no news.
 fn died(state: &JobState, told: Option<Timestamp>) -> Option<Item> {
+    // Who was never told anything hears of what the newest run healed, and of no older stories.
+    let before = state.runs.len().saturating_sub(1);
+    let well = state.runs.iter().take(before).rposition(|run| run.outcome == Outcome::Succeeded);
+    let recent = state.runs.iter().skip(if told.is_none() { well.map_or(0, |at| at + 1) } else { 0 });
     let since_told = |run: &&Run| told.is_none_or(|told| run.ended > told);
-    let dead = || state.runs.iter().filter(since_told).filter(|run| run.outcome == Outcome::Died);
+    let dead = || recent.clone().filter(since_told).filter(|run| run.outcome == Outcome::Died);
     let first = dead().next()?;
     let last = state.last().filter(|last| last.outcome != Outcome::Died)?;
     let when = |at: Timestamp| at.strftime("%F %H:%MZ").to_string();

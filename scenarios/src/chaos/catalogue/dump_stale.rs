@@ -24,7 +24,7 @@ pub(super) const FAULT: Fault = Fault {
 
 fn strike(victim: &Victim<'_>, rng: &mut StdRng) -> Result<Struck> {
     victim.next_backup(rng, |staged, _| {
-        let times: Vec<_> = victim.snapshots(&staged.tags.join(","))?.into_iter().map(|one| one.time).collect();
+        let times: Vec<_> = victim.snapshots(staged.tags.first().map_or("", String::as_str))?.into_iter().map(|one| one.time).collect();
         let apart = times.windows(2).filter_map(|pair| Some(pair.first()?.duration_since(*pair.last()?))).max();
         let apart = apart.filter(|_| times.len() >= SNAPSHOTS_MIN).ok_or_else(|| nothing("there is no rhythm yet"))?;
         if staged.time.duration_since(staged.snapshot.time).saturating_mul(4) < apart.saturating_mul(3) {

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use rand::rngs::StdRng;
-use std::collections::BTreeSet;
 
 use crate::chaos::fault::{Class, Fault, Struck};
 use crate::chaos::victim::{Victim, nothing};
@@ -27,8 +26,7 @@ fn strike(victim: &Victim<'_>, rng: &mut StdRng) -> Result<Struck> {
         let snapshots = victim.snapshots(tag)?;
         let old = snapshots.get(1..).filter(|old| old.len() >= HISTORY_MIN);
         let old = old.ok_or_else(|| nothing(format!("{tag} has a short history")))?;
-        victim.forget(old)?;
-        Ok(Struck { what: format!("{tag}: {} older snapshots are gone", old.len()), tags: BTreeSet::from([tag.to_owned()]) })
+        victim.forget_of(tag, old, &format!("{} older snapshots are gone", old.len()))
     })
 }
 

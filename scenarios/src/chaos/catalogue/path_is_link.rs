@@ -23,10 +23,10 @@ pub(super) const FAULT: Fault = Fault {
 
 fn strike(victim: &Victim<'_>, rng: &mut StdRng) -> Result<Struck> {
     victim.next_backup(rng, |staged, rng| {
-        let folders: Vec<_> = staged.paths().filter(|path| staged.on_disk(path).is_dir()).map(str::to_owned).collect();
+        let folders = staged.top_folders();
         let path = folders.choose(rng).ok_or_else(|| nothing("no path of this tag is a folder"))?;
-        staged.remove(&staged.on_disk(path))?;
-        std::os::unix::fs::symlink("/somewhere/else", staged.on_disk(path))?;
-        Ok(format!("{path} is a link"))
+        staged.remove(path)?;
+        std::os::unix::fs::symlink("/somewhere/else", path)?;
+        Ok(format!("{} is a link", staged.name(path)))
     })
 }

@@ -2,10 +2,9 @@
 
 use anyhow::Result;
 use rand::rngs::StdRng;
-use std::collections::BTreeSet;
 
 use crate::chaos::fault::{Class, Fault, Struck};
-use crate::chaos::victim::{Victim, nothing};
+use crate::chaos::victim::Victim;
 
 /// See [`Fault::summary`].
 pub(super) const FAULT: Fault = Fault {
@@ -24,10 +23,6 @@ pub(super) const FAULT: Fault = Fault {
 fn strike(victim: &Victim<'_>, rng: &mut StdRng) -> Result<Struck> {
     victim.first_of(rng, |tag, _| {
         let snapshots = victim.snapshots(tag)?;
-        if snapshots.iter().any(|snapshot| snapshot.tags.len() > 1) {
-            return Err(nothing(format!("snapshots of {tag} have other tags, too")));
-        }
-        victim.forget(&snapshots)?;
-        Ok(Struck { what: format!("{tag}: all {} snapshots are gone", snapshots.len()), tags: BTreeSet::from([tag.to_owned()]) })
+        victim.forget_of(tag, &snapshots, &format!("all {} snapshots are gone", snapshots.len()))
     })
 }

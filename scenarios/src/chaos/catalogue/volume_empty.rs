@@ -25,7 +25,7 @@ pub(super) const FAULT: Fault = Fault {
 
 fn strike(victim: &Victim<'_>, rng: &mut StdRng) -> Result<Struck> {
     victim.next_backup(rng, |staged, _| {
-        let folders: Vec<_> = staged.paths().map(|path| staged.on_disk(path)).filter(|path| path.is_dir()).collect();
+        let folders = staged.top_folders();
         if folders.is_empty() || staged.files()?.is_empty() {
             return Err(nothing("no path of this tag is a folder with files"));
         }

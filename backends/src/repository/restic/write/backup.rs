@@ -282,7 +282,7 @@ impl Writer {
         })?;
         let mut summary = summary(tree, seen, added, parent);
         summary.outcome = self.conclude(&frame, &summary, tree, parent, &lock, start)?;
-        summary.findings = opened.findings;
+        summary.findings = self.key_findings.iter().cloned().chain(opened.findings).collect();
         summary.duration = started.elapsed();
         Ok(summary)
     }

@@ -41,6 +41,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use firedrill_core::clock::{Clock, SystemClock};
 use firedrill_core::error::{Error, ErrorKind, Result};
+use firedrill_core::finding::Finding;
 use firedrill_core::secret::Secret;
 use firedrill_core::watch::Watch;
 use rustic_core::repofile::{ConfigFile, MasterKey};
@@ -97,6 +98,8 @@ pub struct Writer {
     store: Arc<Store>,
     files: Files,
     password: Secret,
+    /// What is wrong with the key files, although one of them opened the repository.
+    key_findings: Vec<Finding>,
     polynomial: u64,
     locks: Locks,
     accounts: Accounts,
@@ -209,6 +212,7 @@ impl Writer {
             store,
             files,
             password: password.clone(),
+            key_findings: unlocked.findings,
             polynomial,
             accounts,
             me,

@@ -1,5 +1,6 @@
 //! Takes blobs, keeps those that are new, compresses and encrypts them on a few threads, and writes packs and
-//! index files. Memory is bounded by what is on the way: some chunks for each thread, and two packs being filled.
+//! index files. Memory is bounded by what is on the way: for each thread some chunks and a pack that it writes, and two
+//! packs being filled.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
