@@ -94,6 +94,9 @@ impl Staged {
                     return Err(nothing(format!("{} leads through a link, or nowhere", path.display())));
                 }
             }
+            if place.is_symlink() {
+                return Err(nothing(format!("{} is a link", path.display())));
+            }
         }
         let roots = paths.into_iter().filter_map(|path| path.into_os_string().into_string().ok()).collect();
         let (tags, host) = (snapshot.tags.clone(), snapshot.host.clone());

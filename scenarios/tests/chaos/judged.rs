@@ -144,24 +144,18 @@ pub(crate) fn stays_in_scratch() -> Result<()> {
             ["volume-empty", "volume-fresh", "mass-deletion", "ransomware", "path-is-link", "nested-mount"];
         let faults: Vec<_> = names.into_iter().filter_map(named).collect();
         ensure!(faults.len() == names.len(), "a fault has another name");
-        let healthy = judgement(repository.path())?;
-        let mut healthy = healthy;
-        healthy["drills"]
-            .as_array_mut()
-            .into_iter()
-            .flatten()
-            .for_each(|drill| drill["verdict"] = json!("verified"));
-        let drills = healthy["drills"].as_array().map_or(0, Vec::len);
-        ensure!(
-            healthy["drills"].as_array().into_iter().flatten().any(|d| d["series"]["tag"] == "app"),
-            "{drills} drills"
-        );
+        let mut healthy = judgement(repository.path())?;
+        // The targets of the fleet are not in here.
+        for drill in healthy["drills"].as_array_mut().into_iter().flatten() {
+            let ours = drill["series"]["tag"] == "app";
+            drill["verdict"] = json!(if ours { "verified" } else { "inconclusive" });
+        }
         let report = campaign(repository.path(), &healthy, healthy.clone(), &faults)?;
         ensure!(fixture::digests(&outside)? == before, "{paths:?}: something outside of scratch was changed");
         ensure!(report.score.broken == 0, "{paths:?}: {:#?}", report.trials);
         // What can be staged safely is struck.
         let struck = report.trials.iter().filter(|trial| trial.struck.is_some()).count();
-        ensure!((struck > 0) == (number != 1), "{paths:?}: {:#?}", report.trials);
+        ensure!((struck > 0) == (number == 2), "{paths:?}: {:#?}", report.trials);
     }
     Ok(())
 }
